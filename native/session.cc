@@ -1,0 +1,110 @@
+// The errno reactions follow the kernel's fs/fuse/dev.c, functions fuse_dev_do_read,
+// fuse_dev_do_write and fuse_dev_poll.
+
+#include "session.h"
+
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace composefs {
+
+namespace {
+
+// A session that always finds a request queued never sleeps in poll, so it would never see the wake
+// descriptor. Looking every 256th time costs about 2 ns per request.
+constexpr uint32_t kWakeCheckInterval = 256;
+
+int64_t MonotonicNs() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+}  // namespace
+
+Session::Session(FdGuard device, Bytes request, Bytes reply, FdGuard wake)
+    : device_(std::move(device)), wake_(std::move(wake)), request_(request), reply_(reply) {
+  // The flag belongs to the open file, which is private to this connection, not to /dev/fuse.
+  const int flags = fcntl(device_.get(), F_GETFL);
+  fcntl(device_.get(), F_SETFL, flags | O_NONBLOCK);
+}
+
+void Session::Close() {
+  ChangeKind(device_.get(), Kind::kSessionDevice, Kind::kNone);
+  device_.Reset();
+  wake_.Reset();
+}
+
+/** 0 or an errno. One write is one whole reply, so there are no short writes. */
+int Session::WriteReply(size_t reply_length) {
+  while (write(device_.get(), reply_.data(), reply_length) < 0) {
+    if (errno != EINTR) return errno;
+  }
+  return 0;
+}
+
+bool Session::IsWoken() const {
+  pollfd wake = {wake_.get(), POLLIN, 0};
+  return poll(&wake, 1, 0) > 0;
+}
+
+int Session::Exchange(size_t reply_length) {
+  if (!device_) return -EBADF;
+  if (reply_length > 0) {
+    // ENOENT: the request was interrupted or its file system is gone. ENODEV: read says it as well.
+    const int error = WriteReply(reply_length);
+    if (error != 0 && error != ENOENT && error != ENODEV) return kWriteFailed - error;
+  }
+  if (++exchanges_ % kWakeCheckInterval == 0 && IsWoken()) return -ECANCELED;
+
+  // Only who has just answered may expect the next request soon; an idle session sleeps at once.
+  bool polling = reply_length > 0 && polling_ns_ > 0;
+  int64_t deadline = 0;
+  bool disconnected = false;
+  for (;;) {
+    const ssize_t length = read(device_.get(), request_.data(), request_.size());
+    if (length >= 0) return static_cast<int>(length);
+    // ENOENT: the request was aborted while the kernel copied it; the next one is whole.
+    if (errno == EINTR || errno == ENOENT) continue;
+    if (errno != EAGAIN) return -errno;
+    if (disconnected) return -ENODEV;
+    if (polling) {
+      const int64_t now = MonotonicNs();
+      if (deadline == 0) deadline = now + polling_ns_;
+      polling = now < deadline;
+      if (polling) continue;
+    }
+    pollfd files[2] = {{device_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+    if (poll(files, 2, -1) < 0) {
+      if (errno == EINTR) continue;
+      return -errno;
+    }
+    if (files[0].revents == 0) return -ECANCELED;
+    // POLLERR is the end of the connection; read knows which end, ENODEV or ECONNABORTED.
+    disconnected = (files[0].revents & POLLERR) != 0;
+  }
+}
+
+int Session::Reply(size_t reply_length) {
+  if (!device_) return -EBADF;
+  return -WriteReply(reply_length);
+}
+
+int Session::ReadObject(Fd fd, off_t offset, size_t length, size_t at) {
+  if (!device_ || KindOf(fd.number) != Kind::kObject) return -EBADF;
+  size_t done = 0;
+  while (done < length) {
+    const ssize_t count = pread(fd.number, reply_.data() + at + done, length - done,
+                                offset + static_cast<off_t>(done));
+    if (count == 0) break;
+    if (count > 0) {
+      done += static_cast<size_t>(count);
+    } else if (errno != EINTR) {
+      return -errno;
+    }
+  }
+  return static_cast<int>(done);
+}
+
+}  // namespace composefs

@@ -1,0 +1,52 @@
+// One /dev/fuse descriptor with its two buffers: the serving loop's only system calls. Knows
+// nothing of Node. A session belongs to one thread; only its wake descriptor may be used from
+// another.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "fd_guard.h"
+
+namespace composefs {
+
+/** Base of the results that report a refused reply: kWriteFailed - errno. */
+constexpr int kWriteFailed = -4096;
+
+/** Memory that JavaScript owns and keeps alive. Only the kernel reads and writes it. */
+using Bytes = std::span<uint8_t>;
+
+class Session {
+ public:
+  /** `device` is in the table as kSessionDevice, and `wake` is a private copy of the eventfd. */
+  Session(FdGuard device, Bytes request, Bytes reply, FdGuard wake);
+  ~Session() { Close(); }
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /** The caller has checked reply_length <= reply_capacity() here and in Reply. */
+  int Exchange(size_t reply_length);
+  int Reply(size_t reply_length);
+  /** The caller has checked that [at, at + length) lies in the reply buffer. */
+  int ReadObject(Fd fd, off_t offset, size_t length, size_t at);
+  void SetPolling(int microseconds) { polling_ns_ = int64_t{microseconds} * 1000; }
+  void Close();
+
+  /** Does not change with Close, so that a closed session still tells a bad length. */
+  size_t reply_capacity() const { return reply_.size(); }
+
+ private:
+  int WriteReply(size_t reply_length);
+  bool IsWoken() const;
+
+  FdGuard device_;
+  FdGuard wake_;
+  Bytes request_;
+  Bytes reply_;
+  int64_t polling_ns_ = 0;
+  uint32_t exchanges_ = 0;
+};
+
+}  // namespace composefs

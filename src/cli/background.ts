@@ -1,0 +1,36 @@
+// Starts the same command again as a daemon in the background and waits until its mount is ready.
+// Node.js cannot fork; a second process it is, and this one stays small.
+
+import { spawn } from 'node:child_process';
+import type { Readable } from 'node:stream';
+import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
+import { ExitCode } from './exit.ts';
+
+/** Runs `script` with `args` detached from this terminal and session. */
+export async function startInBackground(
+  script: string,
+  args: readonly string[],
+): Promise<Readiness> {
+  const daemon = spawn(process.execPath, [...process.execArgv, script, ...args], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    env: { ...process.env, [READY_FD_VARIABLE]: '3' },
+  });
+  const pipe = daemon.stdio[3] as Readable;
+  let text = '';
+  pipe.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  const ended = new Promise<string>((resolve) =>
+    daemon.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`)),
+  );
+  await new Promise((resolve, reject) => pipe.on('close', resolve).on('error', reject));
+  const readiness = parseReadiness(text);
+  if (readiness !== undefined) {
+    daemon.unref();
+    return readiness;
+  }
+  return {
+    ready: false,
+    message: `the daemon ended before the mount was ready (${await ended})`,
+    exitCode: ExitCode.INTERNAL,
+  };
+}

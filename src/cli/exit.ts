@@ -1,0 +1,54 @@
+// Exit codes of composefs-fuse, and which error leads to which. README.md documents them.
+
+import {
+  AddonError,
+  ComposefsError,
+  ImageError,
+  InputError,
+  MountError,
+  UnsupportedFeatureError,
+  UsageError,
+} from '../errors.ts';
+
+export const ExitCode = {
+  OK: 0,
+  /** Unknown option, missing or superfluous argument, impossible value. */
+  USAGE: 1,
+  /** The image is missing, not a composefs image, truncated, damaged or of an unsupported kind. */
+  IMAGE: 2,
+  /** A base directory, the mountpoint or another file named on the command line cannot be used. */
+  INPUT: 3,
+  /** Mounting is not possible or not permitted. */
+  MOUNT: 4,
+  /** A bug in composefs-fuse, or an addon that was not built. */
+  INTERNAL: 70,
+} as const;
+
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof UsageError) return ExitCode.USAGE;
+  if (error instanceof ImageError || error instanceof UnsupportedFeatureError) {
+    return ExitCode.IMAGE;
+  }
+  if (error instanceof InputError) return ExitCode.INPUT;
+  if (error instanceof MountError) return error.isInput ? ExitCode.INPUT : ExitCode.MOUNT;
+  return ExitCode.INTERNAL;
+}
+
+/** One line for the terminal; bugs keep their stack. Control characters cannot forge a line. */
+export function describeError(error: unknown): string {
+  if (error instanceof ComposefsError) {
+    const cause = error instanceof AddonError && error.cause instanceof Error ? error.cause : null;
+    const line =
+      cause === null ? error.message : `${error.message} (${cause.message.split('\n')[0]})`;
+    return escapeControls(line);
+  }
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+function escapeControls(text: string): string {
+  return text.replace(
+    // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+    /[\u0000-\u001f\u007f]/g,
+    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
+  );
+}

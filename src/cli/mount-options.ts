@@ -1,0 +1,220 @@
+// The words that may stand behind -o: ours, those of mount(8) and those that users of libfuse
+// programs pass. Every word is known or refused by name.
+
+import { UsageError } from '../errors.ts';
+import { MountFlag, type MountFlagName } from '../fuse/mounting.ts';
+
+/** What a list of mount options says. Absent means: not mentioned. */
+export interface MountOptions {
+  source?: string;
+  basedirs: string[];
+  flags: Set<MountFlagName>;
+  allowOther: 'yes' | 'no' | 'where-permitted';
+  acl: boolean;
+  fsname?: string;
+  maxRead?: number;
+  threads?: number;
+  allowStacking: boolean;
+  debug: boolean;
+  kernelOptions: string[];
+}
+
+export function emptyMountOptions(): MountOptions {
+  return {
+    basedirs: [],
+    // As for every FUSE mount; -o suid and -o dev take them away where the mounter may.
+    flags: new Set(['nosuid', 'nodev']),
+    allowOther: 'where-permitted',
+    acl: true,
+    allowStacking: false,
+    debug: false,
+    kernelOptions: [],
+  };
+}
+
+/** Words that take a mount flag away again. */
+const FLAG_REMOVERS: Readonly<Record<string, MountFlagName>> = {
+  suid: 'nosuid',
+  dev: 'nodev',
+  exec: 'noexec',
+  atime: 'noatime',
+  diratime: 'nodiratime',
+  async: 'sync',
+  norelatime: 'relatime',
+  nostrictatime: 'strictatime',
+};
+
+/**
+ * Words without effect here, each for a reason: `rw` because mount(8) passes it by default and the
+ * tree stays read-only; caching and permission words because that is always so; words that mount(8)
+ * and systemd keep for themselves.
+ */
+const ACCEPTED_WITHOUT_EFFECT: ReadonlySet<string> = new Set([
+  'rw',
+  'default_permissions',
+  'kernel_cache',
+  'auto_cache',
+  'async_read',
+  'noforget',
+  'clone_fd',
+  'entry_timeout',
+  'attr_timeout',
+  'negative_timeout',
+  'ac_attr_timeout',
+  'max_idle_threads',
+  'max_background',
+  'congestion_threshold',
+  'max_readahead',
+  'subtype',
+  'defaults',
+  'auto',
+  'noauto',
+  'user',
+  'nouser',
+  'users',
+  'owner',
+  'group',
+  'nofail',
+  '_netdev',
+  'comment',
+  'uhelper',
+  'helper',
+  'loud',
+  'silent',
+  'lazytime',
+  'nolazytime',
+  'iversion',
+  'noiversion',
+  'nomand',
+  'nosymfollow',
+]);
+
+/** SELinux labels; the kernel interprets them. */
+const KERNEL_OPTIONS: ReadonlySet<string> = new Set([
+  'context',
+  'fscontext',
+  'defcontext',
+  'rootcontext',
+]);
+
+/** Reads one -o list into `into`. Throws UsageError naming the word that is not understood. */
+export function parseMountOptions(list: string, into: MountOptions): void {
+  for (const option of splitEscaped(list, ',')) {
+    if (option === '') continue;
+    const equals = option.indexOf('=');
+    const name = equals < 0 ? option : option.slice(0, equals);
+    const value = equals < 0 ? undefined : option.slice(equals + 1);
+    applyOption(name, value === undefined ? undefined : unescape(value), into);
+  }
+}
+
+function applyOption(name: string, value: string | undefined, into: MountOptions): void {
+  const remover = FLAG_REMOVERS[name];
+  if (remover !== undefined) {
+    into.flags.delete(remover);
+  } else if (Object.hasOwn(MountFlag, name)) {
+    into.flags.add(name as MountFlagName);
+  } else if (KERNEL_OPTIONS.has(name)) {
+    into.kernelOptions.push(`${name}=${requireValue(name, value)}`);
+  } else if (!applyOwnOption(name, value, into) && !isIgnored(name)) {
+    throw new UsageError(`unknown mount option ${JSON.stringify(name)}; see composefs-fuse --help`);
+  }
+}
+
+/** False if `name` is none of this program's words. */
+function applyOwnOption(name: string, value: string | undefined, into: MountOptions): boolean {
+  switch (name) {
+    case 'source':
+      into.source = requireValue(name, value);
+      return true;
+    case 'basedir':
+      into.basedirs.push(...splitBasedirs(requireValue(name, value)));
+      return true;
+    case 'allow_other':
+      into.allowOther = 'yes';
+      return true;
+    case 'noallow_other':
+      into.allowOther = 'no';
+      return true;
+    case 'acl':
+    case 'noacl':
+      into.acl = name === 'acl';
+      return true;
+    case 'fsname':
+      into.fsname = requireValue(name, value);
+      return true;
+    case 'max_read':
+      into.maxRead = parseNumber('mount option max_read', requireValue(name, value), 4096, 1 << 30);
+      return true;
+    case 'max_threads':
+      into.threads = parseThreads('mount option max_threads', requireValue(name, value));
+      return true;
+    case 'nonempty':
+      into.allowStacking = true;
+      return true;
+    case 'debug':
+      into.debug = true;
+      return true;
+    default:
+      return false;
+  }
+}
+
+function isIgnored(name: string): boolean {
+  return ACCEPTED_WITHOUT_EFFECT.has(name) || /^x-/i.test(name);
+}
+
+function requireValue(name: string, value: string | undefined): string {
+  if (value === undefined || value === '') {
+    throw new UsageError(`mount option ${name} needs a value: ${name}=…`);
+  }
+  return value;
+}
+
+/** `a:b:c` to three directories. A backslash quotes a colon; empty parts are an error. */
+export function splitBasedirs(value: string): string[] {
+  return splitEscaped(value, ':').map((part) => {
+    if (part === '') {
+      throw new UsageError(
+        `basedir ${JSON.stringify(value)} has an empty part; expected DIR[:DIR…]`,
+      );
+    }
+    return unescape(part);
+  });
+}
+
+export function parseThreads(name: string, text: string): number {
+  return parseNumber(name, text, 1, 64);
+}
+
+/** A whole number in a range. Throws UsageError naming both. */
+export function parseNumber(name: string, text: string, least: number, most: number): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= least && value <= most)) {
+    throw new UsageError(`${name} is ${JSON.stringify(text)}; expected ${least} to ${most}`);
+  }
+  return value;
+}
+
+/** Splits at `separator` except where a backslash stands before it; keeps the backslashes. */
+function splitEscaped(text: string, separator: string): string[] {
+  const parts: string[] = [];
+  let part = '';
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i]!;
+    if (character === '\\' && i + 1 < text.length) {
+      part += character + text[++i]!;
+    } else if (character === separator) {
+      parts.push(part);
+      part = '';
+    } else {
+      part += character;
+    }
+  }
+  parts.push(part);
+  return parts;
+}
+
+function unescape(text: string): string {
+  return text.replace(/\\(.)/gs, '$1');
+}

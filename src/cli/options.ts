@@ -1,0 +1,180 @@
+// The command line of composefs-fuse: what can be asked for, as one typed value.
+
+import { basename, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { UsageError } from '../errors.ts';
+import {
+  emptyMountOptions,
+  type MountOptions,
+  parseMountOptions,
+  parseNumber,
+  parseThreads,
+  splitBasedirs,
+} from './mount-options.ts';
+
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+const LOG_FORMATS = ['auto', 'text', 'json'] as const;
+
+/**
+ * Serving threads unless told otherwise. A second one keeps metadata flowing while the first waits
+ * for a disk; on two cores a third gained nothing.
+ */
+const DEFAULT_THREADS = 2;
+
+/** Everything the command line says. Paths are absolute. */
+export interface CommandOptions {
+  image: string;
+  mountpoint: string;
+  basedirs: string[];
+  mount: MountOptions;
+  threads: number;
+  pollingMicroseconds: number | undefined;
+  foreground: boolean;
+  /** mount(8)'s -f: check everything, mount nothing. */
+  fake: boolean;
+  logLevel: (typeof LOG_LEVELS)[number];
+  logFormat: (typeof LOG_FORMATS)[number];
+  logFile: string | undefined;
+  pidFile: string | undefined;
+}
+
+export type Command =
+  { kind: 'help' } | { kind: 'version' } | { kind: 'mount'; options: CommandOptions };
+
+export const HELP: string = `Usage: composefs-fuse [options] IMAGE MOUNTPOINT
+       composefs-fuse -o source=IMAGE,basedir=DIR[,…] MOUNTPOINT
+
+Mounts a composefs image through FUSE. Returns when the mount is ready and serves in the background.
+
+  --basedir DIR[:DIR…]  directory of objects; several are searched in order (repeatable)
+  -o OPTION[,OPTION…]   mount options, see below
+  -f, --foreground      stay in the foreground and log to standard error
+  --threads N           serving threads, 1 to 64 (default ${DEFAULT_THREADS}); -s means 1
+  --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default info)
+  --log-format FORMAT   ${LOG_FORMATS.join(', ')} (default auto: text on a terminal, else JSON)
+  --log-file FILE       append the log to FILE (in the background the default is syslog)
+  --pid-file FILE       write the daemon's process id to FILE while it serves
+  -d, --debug           foreground, with --log-level debug
+  -h, --help            show this text
+  -V, --version         show the version
+  -n, -v, -t TYPE       accepted for mount(8)
+
+Mount options:
+  basedir=DIR[:DIR…]    as --basedir
+  source=IMAGE          the image, when only MOUNTPOINT is given
+  allow_other           let other users in: the default for root and inside a user namespace;
+                        an ordinary user needs user_allow_other in /etc/fuse.conf
+  noallow_other         let only the mounting user in
+  noacl                 hide POSIX ACLs and do not enforce them
+  suid, dev, noexec     as in mount(8); nosuid and nodev are the default
+  fsname=NAME           first column of the mount table (default: IMAGE)
+  max_read=BYTES        largest read request
+  nonempty              mount even over another FUSE mount
+
+Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
+3 base directory, mountpoint or log file not usable; 4 mounting failed; 70 internal error.
+`;
+
+/**
+ * Reads the arguments behind the program name. `program` is the name it was called by: as
+ * mount.SOMETHING, mount(8)'s meaning of -f applies. Throws UsageError.
+ */
+export function parseCommandLine(args: readonly string[], program: string): Command {
+  const parsed = parse(args);
+  const { values, positionals } = parsed;
+  if (values.help === true) return { kind: 'help' };
+  if (values.version === true) return { kind: 'version' };
+
+  const mount = emptyMountOptions();
+  for (const list of values.options ?? []) parseMountOptions(list, mount);
+  for (const value of values.basedir ?? []) mount.basedirs.push(...splitBasedirs(value));
+
+  const { image, mountpoint } = positionalPaths(positionals, mount.source);
+  const isMountHelper = basename(program).startsWith('mount.');
+  const debug = values.debug === true || mount.debug;
+  return {
+    kind: 'mount',
+    options: {
+      image: resolve(image),
+      mountpoint: resolve(mountpoint),
+      basedirs: mount.basedirs.map((path) => resolve(path)),
+      mount,
+      threads: threadsOf(values.threads, values.single === true, mount.threads),
+      pollingMicroseconds:
+        values.poll === undefined ? undefined : parseNumber('--poll', values.poll, 0, 1000),
+      foreground: debug || (values.foreground === true && !isMountHelper),
+      fake: values.foreground === true && isMountHelper,
+      logLevel: oneOf('--log-level', values['log-level'] ?? (debug ? 'debug' : 'info'), LOG_LEVELS),
+      logFormat: oneOf('--log-format', values['log-format'] ?? 'auto', LOG_FORMATS),
+      logFile: absolute(values['log-file']),
+      pidFile: absolute(values['pid-file']),
+    },
+  };
+}
+
+function parse(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      strict: true,
+      options: {
+        basedir: { type: 'string', multiple: true },
+        options: { type: 'string', short: 'o', multiple: true },
+        foreground: { type: 'boolean', short: 'f' },
+        threads: { type: 'string' },
+        poll: { type: 'string' },
+        single: { type: 'boolean', short: 's' },
+        'log-level': { type: 'string' },
+        'log-format': { type: 'string' },
+        'log-file': { type: 'string' },
+        'pid-file': { type: 'string' },
+        debug: { type: 'boolean', short: 'd' },
+        help: { type: 'boolean', short: 'h' },
+        version: { type: 'boolean', short: 'V' },
+        'no-mtab': { type: 'boolean', short: 'n' },
+        verbose: { type: 'boolean', short: 'v' },
+        types: { type: 'string', short: 't' },
+      },
+    });
+  } catch (error) {
+    const message = (error as Error).message.split('. ')[0]!;
+    throw new UsageError(`${message}; see composefs-fuse --help`);
+  }
+}
+
+function positionalPaths(
+  positionals: readonly string[],
+  source: string | undefined,
+): { image: string; mountpoint: string } {
+  const [first, second, third] = positionals;
+  if (third !== undefined) {
+    throw new UsageError(
+      `superfluous argument ${JSON.stringify(third)}; expected IMAGE MOUNTPOINT`,
+    );
+  }
+  if (first === undefined) throw new UsageError('IMAGE and MOUNTPOINT are missing');
+  if (second === undefined) {
+    if (source !== undefined) return { image: source, mountpoint: first };
+    throw new UsageError('MOUNTPOINT is missing; expected IMAGE MOUNTPOINT, or -o source=IMAGE');
+  }
+  if (source !== undefined && resolve(source) !== resolve(first)) {
+    throw new UsageError(`two images are given: ${first} and -o source=${source}`);
+  }
+  return { image: first, mountpoint: second };
+}
+
+function threadsOf(option: string | undefined, single: boolean, fromMount?: number): number {
+  if (option !== undefined) return parseThreads('--threads', option);
+  return single ? 1 : (fromMount ?? DEFAULT_THREADS);
+}
+
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (found !== undefined) return found;
+  throw new UsageError(`${name} is ${JSON.stringify(value)}; expected ${allowed.join(', ')}`);
+}
+
+function absolute(path: string | undefined): string | undefined {
+  return path === undefined ? undefined : resolve(path);
+}

@@ -1,0 +1,165 @@
+// Which extended attributes a mounted composefs shows, and under which names: what overlayfs shows
+// when it is stacked on the image. It consumes `trusted.overlay.*`, takes one level of escaping off
+// `trusted.overlay.overlay.*`, and erofs has no names outside user, trusted, security and the ACLs.
+
+import { Errno } from '../errors.ts';
+import { findXattr, type Image, type Inode, XattrCursor } from '../image-reader/index.ts';
+
+/** Who asks. Asked only when an attribute's visibility depends on it. */
+export interface XattrCaller {
+  /** Has CAP_SYS_ADMIN in the initial user namespace, which `trusted.*` demands. */
+  canSeeTrusted(): boolean;
+}
+
+const encoder = new TextEncoder();
+
+/** erofs name_index of the attributes that are shown. */
+const Index = { USER: 1, ACL_ACCESS: 2, ACL_DEFAULT: 3, TRUSTED: 4, SECURITY: 6 } as const;
+
+const USER = encoder.encode('user.');
+const TRUSTED = encoder.encode('trusted.');
+const SECURITY = encoder.encode('security.');
+const ACL_ACCESS = encoder.encode('system.posix_acl_access');
+const ACL_DEFAULT = encoder.encode('system.posix_acl_default');
+/** Follows `trusted.` in overlayfs's own names. */
+const OVERLAY = encoder.encode('overlay.');
+const NONE = new Uint8Array(0);
+
+/** VFS limit of a name, XATTR_NAME_MAX. */
+const MAX_NAME = 255;
+
+function prefixOf(nameIndex: number): Uint8Array {
+  switch (nameIndex) {
+    case Index.USER:
+      return USER;
+    case Index.ACL_ACCESS:
+      return ACL_ACCESS;
+    case Index.ACL_DEFAULT:
+      return ACL_DEFAULT;
+    case Index.TRUSTED:
+      return TRUSTED;
+    case Index.SECURITY:
+      return SECURITY;
+    default:
+      return NONE;
+  }
+}
+
+function startsWith(bytes: Uint8Array, start: number, length: number, prefix: Uint8Array): boolean {
+  if (length < prefix.length) return false;
+  for (let i = 0; i < prefix.length; i++) {
+    if (bytes[start + i] !== prefix[i]) return false;
+  }
+  return true;
+}
+
+export class XattrView {
+  readonly #image: Image;
+  readonly #showAcls: boolean;
+  readonly #cursor = new XattrCursor();
+  readonly #stored = new Uint8Array(MAX_NAME + OVERLAY.length);
+
+  /** Without `showAcls` (mount option noacl) ACL attributes do not exist. */
+  constructor(image: Image, showAcls: boolean) {
+    this.#image = image;
+    this.#showAcls = showAcls;
+  }
+
+  /** Where the value found by the last `find` lies in the image. */
+  get valueStart(): number {
+    return this.#cursor.valueStart;
+  }
+
+  /**
+   * Looks up the attribute that the caller calls `name[start, start + length)`. The value's length,
+   * or -ENODATA, -EOPNOTSUPP (no such kind of name here), -EUCLEAN.
+   */
+  find(inode: Inode, name: Uint8Array, start: number, length: number): number {
+    if (length > MAX_NAME) return -Errno.ERANGE;
+    if (startsWith(name, start, length, USER)) {
+      return this.#findStored(inode, Index.USER, name, start + USER.length, length - USER.length);
+    }
+    if (startsWith(name, start, length, SECURITY)) {
+      const skip = SECURITY.length;
+      return this.#findStored(inode, Index.SECURITY, name, start + skip, length - skip);
+    }
+    if (startsWith(name, start, length, TRUSTED)) {
+      return this.#findTrusted(inode, name, start + TRUSTED.length, length - TRUSTED.length);
+    }
+    if (this.#showAcls) {
+      if (length === ACL_ACCESS.length && startsWith(name, start, length, ACL_ACCESS)) {
+        return this.#findStored(inode, Index.ACL_ACCESS, name, start, 0);
+      }
+      if (length === ACL_DEFAULT.length && startsWith(name, start, length, ACL_DEFAULT)) {
+        return this.#findStored(inode, Index.ACL_DEFAULT, name, start, 0);
+      }
+    }
+    return -Errno.EOPNOTSUPP;
+  }
+
+  /**
+   * Writes the NUL-terminated visible names to `out` from `at` on, as far as `capacity` bytes reach.
+   * The length of the whole list, which may be larger than `capacity`; or -EUCLEAN.
+   */
+  list(inode: Inode, caller: XattrCaller, out: Uint8Array, at: number, capacity: number): number {
+    const cursor = this.#cursor;
+    const bytes = this.#image.bytes;
+    const started = cursor.start(this.#image, inode);
+    if (started < 0) return started;
+    // -1 until an attribute's visibility depends on it: finding out reads /proc.
+    let seesTrusted = -1;
+    let total = 0;
+    for (;;) {
+      const more = cursor.next();
+      if (more < 0) return more;
+      if (more === 0) return total;
+      let nameStart = cursor.nameStart;
+      let nameLength = cursor.nameLength;
+      const index = cursor.nameIndex;
+      const prefix = prefixOf(index);
+      if (prefix === NONE) continue;
+      if (index === Index.TRUSTED) {
+        if (startsWith(bytes, nameStart, nameLength, OVERLAY)) {
+          nameStart += OVERLAY.length;
+          nameLength -= OVERLAY.length;
+          if (!startsWith(bytes, nameStart, nameLength, OVERLAY)) continue;
+        }
+        if (seesTrusted < 0) seesTrusted = caller.canSeeTrusted() ? 1 : 0;
+        if (seesTrusted === 0) continue;
+      } else if (index === Index.ACL_ACCESS || index === Index.ACL_DEFAULT) {
+        if (!this.#showAcls || nameLength > 0) continue;
+      }
+      const length = prefix.length + nameLength + 1;
+      if (total + length <= capacity) {
+        let to = at + total;
+        for (let i = 0; i < prefix.length; i++) out[to++] = prefix[i]!;
+        for (let i = 0; i < nameLength; i++) out[to++] = bytes[nameStart + i]!;
+        out[to] = 0;
+      }
+      total += length;
+    }
+  }
+
+  /** `trusted.overlay.X` of the caller is stored with one more `overlay.`; others as they are. */
+  #findTrusted(inode: Inode, name: Uint8Array, start: number, length: number): number {
+    if (!startsWith(name, start, length, OVERLAY)) {
+      return this.#findStored(inode, Index.TRUSTED, name, start, length);
+    }
+    const stored = this.#stored;
+    for (let i = 0; i < OVERLAY.length; i++) stored[i] = OVERLAY[i]!;
+    for (let i = 0; i < length; i++) stored[OVERLAY.length + i] = name[start + i]!;
+    return this.#findStored(inode, Index.TRUSTED, stored, 0, OVERLAY.length + length);
+  }
+
+  #findStored(
+    inode: Inode,
+    nameIndex: number,
+    suffix: Uint8Array,
+    start: number,
+    length: number,
+  ): number {
+    const found = findXattr(this.#image, inode, this.#cursor, nameIndex, suffix, start, length);
+    if (found < 0) return found;
+    return found === 1 ? this.#cursor.valueLength : -Errno.ENODATA;
+  }
+}

@@ -1,0 +1,51 @@
+// Reads the kernel's mount table of this process, /proc/self/mountinfo (proc(5)). It never touches a
+// mount itself, so a hung or dead one cannot block it.
+
+import { readFileSync } from 'node:fs';
+
+export interface MountTableEntry {
+  /** Number of this mount, unique while it exists. */
+  id: number;
+  /** `major:minor` of the superblock, for FUSE also the name of its control directory. */
+  device: string;
+  mountpoint: string;
+  type: string;
+  source: string;
+}
+
+/** All mounts this process sees, lowest first: the last one on a mountpoint is the visible one. */
+export function readMountTable(): MountTableEntry[] {
+  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  return lines.filter((line) => line !== '').map(parseLine);
+}
+
+/** The visible mount on exactly this absolute path. */
+export function findMount(mountpoint: string): MountTableEntry | undefined {
+  return readMountTable().findLast((entry) => entry.mountpoint === mountpoint);
+}
+
+/** Whether a mount is served by a FUSE daemon. */
+export function isFuseMount(entry: MountTableEntry): boolean {
+  return entry.type === 'fuse' || entry.type.startsWith('fuse.');
+}
+
+/** `ID PARENT DEVICE ROOT MOUNTPOINT OPTIONS [OPTIONAL…] - TYPE SOURCE SUPEROPTIONS`. */
+function parseLine(line: string): MountTableEntry {
+  const [before = '', after = ''] = line.split(' - ', 2);
+  const [id = '', , device = '', , mountpoint = ''] = before.split(' ');
+  const [type = '', source = ''] = after.split(' ');
+  return {
+    id: Number(id),
+    device,
+    mountpoint: unescapeOctal(mountpoint),
+    type: unescapeOctal(type),
+    source: unescapeOctal(source),
+  };
+}
+
+/** Space, tab, newline and backslash appear as three octal digits. */
+function unescapeOctal(text: string): string {
+  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}

@@ -1,0 +1,34 @@
+// How a daemon in the background tells whoever started it that the mount is ready, or why there is
+// none: one JSON line on an inherited descriptor, whose number is in an environment variable.
+
+import { closeSync, writeSync } from 'node:fs';
+
+/** Environment variable with the number of the descriptor. */
+export const READY_FD_VARIABLE = 'COMPOSEFS_FUSE_READY_FD';
+/** Set with it when the starter wants the mount to end when standard input does. */
+export const LIFELINE_VARIABLE = 'COMPOSEFS_FUSE_LIFELINE';
+
+export type Readiness = { ready: true } | { ready: false; message: string; exitCode: number };
+
+/** The starter's end of the descriptor, or none when started by hand. */
+export function takeReadyDescriptor(): number | undefined {
+  const text = process.env[READY_FD_VARIABLE];
+  delete process.env[READY_FD_VARIABLE];
+  return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
+}
+
+/** Says it, once. The starter may be gone; that is no reason to fail. */
+export function announce(descriptor: number, readiness: Readiness): void {
+  try {
+    writeSync(descriptor, `${JSON.stringify(readiness)}\n`);
+    closeSync(descriptor);
+  } catch {
+    // EPIPE: nobody listens any more.
+  }
+}
+
+/** Reads what `announce` wrote; undefined if the daemon ended without a word. */
+export function parseReadiness(text: string): Readiness | undefined {
+  const line = text.split('\n')[0] ?? '';
+  return line === '' ? undefined : (JSON.parse(line) as Readiness);
+}

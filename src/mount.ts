@@ -1,0 +1,144 @@
+// mount(): a composefs mount as an object. The server runs in a process of its own, so the calling
+// program may use the mount freely (a process that serves what it reads deadlocks), survives a
+// failure of the server, and takes the mount with it when it ends.
+
+import { spawn, type ChildProcess } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+import { ComposefsError, ImageError, InputError, MountError } from './errors.ts';
+import { LIFELINE_VARIABLE, parseReadiness, READY_FD_VARIABLE } from './fuse/readiness.ts';
+
+/** How to mount. Relative paths are resolved against the current directory. */
+export interface MountSettings {
+  /** Directory or directories of objects, searched in order. */
+  basedir?: string | readonly string[];
+  /** Mount options as behind -o of the command, for example `['noacl', 'noexec']`. */
+  options?: readonly string[];
+  /** Serving threads, 1 to 64. */
+  threads?: number;
+  /** What becomes a `log` event: one of pino's levels. Default `info`. */
+  logLevel?: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+}
+
+/** Events of a mount. */
+export interface MountEvents {
+  /** One line of the server's log, as pino writes it: `level`, `time`, `msg` and facts. */
+  log: [event: Record<string, unknown>];
+  /** A file that could not be served as the image says; once per file. */
+  problem: [event: Record<string, unknown>];
+  /** The mount is gone: unmounted by anyone, or its server ended. `code` 0 means cleanly. */
+  end: [code: number | null, signal: NodeJS.Signals | null];
+}
+
+/** pino's number for warnings. */
+const WARN = 40;
+/** Exit codes of the command that name the kind of failure; see src/cli/exit.ts. */
+const IMAGE_FAILURE = 2;
+const INPUT_FAILURE = 3;
+
+/** A living mount. Made by `mount`. */
+export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDisposable {
+  readonly image: string;
+  readonly mountpoint: string;
+  readonly #server: ChildProcess;
+  #isEnded = false;
+
+  /** @internal */
+  constructor(image: string, mountpoint: string, server: ChildProcess) {
+    super();
+    this.image = image;
+    this.mountpoint = mountpoint;
+    this.#server = server;
+    server.once('exit', (code, signal) => {
+      this.#isEnded = true;
+      this.emit('end', code, signal);
+    });
+    createInterface({ input: server.stderr! }).on('line', (line) => this.#onLine(line));
+  }
+
+  /** Process id of the server. */
+  get pid(): number {
+    return this.#server.pid!;
+  }
+
+  /**
+   * Unmounts, lazily if files are still open (they are served for a few seconds more), and waits
+   * until the server has ended. Does nothing when the mount is gone already.
+   */
+  async unmount(): Promise<void> {
+    if (this.#isEnded) return;
+    const ended = once(this, 'end');
+    this.#server.kill('SIGTERM');
+    await ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unmount();
+  }
+
+  #onLine(line: string): void {
+    let event: Record<string, unknown>;
+    try {
+      event = JSON.parse(line) as Record<string, unknown>;
+    } catch {
+      // Not from the log: the runtime's own last words.
+      event = { level: WARN, msg: line };
+    }
+    this.emit('log', event);
+    if (typeof event['level'] === 'number' && event['level'] >= WARN) this.emit('problem', event);
+  }
+}
+
+/**
+ * Mounts `image` on the directory `mountpoint` and resolves when it can be used. The mount ends with
+ * `unmount()`, with an unmount by anyone else, or with this process, however that ends.
+ *
+ * @throws ImageError, InputError, MountError or ComposefsError with the same message as the command.
+ */
+export async function mount(
+  image: string,
+  mountpoint: string,
+  settings: MountSettings = {},
+): Promise<ComposefsMount> {
+  const script = fileURLToPath(new URL('./cli/composefs-fuse.js', import.meta.url));
+  const server = spawn(process.execPath, [script, ...commandLine(image, mountpoint, settings)], {
+    stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
+    env: { ...process.env, [READY_FD_VARIABLE]: '3', [LIFELINE_VARIABLE]: '1' },
+  });
+  const handle = new ComposefsMount(resolve(image), resolve(mountpoint), server);
+  const pipe = server.stdio[3] as Readable;
+  let text = '';
+  pipe.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+  await Promise.race([once(pipe, 'close'), once(server, 'error')]);
+  const readiness = parseReadiness(text);
+  if (readiness?.ready === true) return handle;
+  server.stdin?.destroy();
+  throw failure(readiness?.message, readiness?.exitCode ?? 0, mountpoint);
+}
+
+function commandLine(image: string, mountpoint: string, settings: MountSettings): string[] {
+  const basedirs = typeof settings.basedir === 'string' ? [settings.basedir] : settings.basedir;
+  const args = ['--foreground', '--log-format', 'json', '--log-level', settings.logLevel ?? 'info'];
+  if (settings.threads !== undefined) args.push('--threads', String(settings.threads));
+  for (const basedir of basedirs ?? [])
+    args.push('--basedir', basedir.replaceAll(/[\\:]/g, '\\$&'));
+  for (const option of settings.options ?? []) args.push('-o', option);
+  return [...args, '--', image, mountpoint];
+}
+
+function failure(message: string | undefined, exitCode: number, path: string): ComposefsError {
+  if (message === undefined) {
+    return new MountError('the server ended before the mount was ready', { path });
+  }
+  switch (exitCode) {
+    case IMAGE_FAILURE:
+      return new ImageError(message);
+    case INPUT_FAILURE:
+      return new InputError(message, path);
+    default:
+      return new MountError(message, { path });
+  }
+}

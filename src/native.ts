@@ -1,0 +1,126 @@
+// The contract of the native addon, and the only file that loads it. The addon holds just what Node
+// lacks: system calls. It never parses a FUSE message, never logs and never calls back into
+// JavaScript. Failures come back as negative errno numbers; only arguments of a wrong kind throw
+// TypeError or RangeError.
+
+import { createRequire } from 'node:module';
+import { AddonError } from './errors.ts';
+
+/** A reply that the kernel refused: `exchange` returns this base minus the errno of write(2). */
+export const WRITE_FAILED = -4096;
+
+/** Facts about an opened object, written by `openObject` as 64-bit little-endian signed words. */
+export const OBJECT_FACTS = {
+  SIZE: 0,
+  MODE: 1,
+  DEV: 2,
+  INO: 3,
+  MTIME_NS: 4,
+  CTIME_NS: 5,
+  WORDS: 6,
+} as const;
+
+/**
+ * One open /dev/fuse descriptor with its two buffers, which stay referenced (and must not be
+ * detached) until `close`. The session owns the descriptor from construction on.
+ */
+export interface NativeSession {
+  /**
+   * Writes `reply[0, replyLength)` if replyLength > 0, then waits for the next request and reads it
+   * into the request buffer. Returns the request's length in bytes, or:
+   * -ENODEV (unmounted), -ECONNABORTED (aborted), -ECANCELED (woken through the wake descriptor),
+   * WRITE_FAILED - errno if the kernel refused the reply (the caller goes on with `exchange(0)`;
+   * ENOENT, a request that was interrupted meanwhile, is not reported), or another -errno of read(2).
+   */
+  exchange(replyLength: number): number;
+  /** Writes `reply[0, replyLength)` only. 0 or -errno. */
+  reply(replyLength: number): number;
+  /**
+   * pread(2) of `length` bytes at `offset` of a descriptor from `openObject` into the reply buffer
+   * at byte `at`, repeated until all are read or the file ends. Bytes read, or -errno.
+   */
+  readObject(fd: number, offset: number, length: number, at: number): number;
+  /** Microseconds to keep trying read(2) after a reply before sleeping in poll(2). 0 to 1000. */
+  setPolling(microseconds: number): void;
+  /** Closes the descriptor and lets the buffers go. Idempotent. */
+  close(): void;
+}
+
+/** The addon's exports. Descriptor arguments must come from the addon itself, else -EBADF. */
+export interface NativeAddon {
+  /** Both buffers at least 8192 bytes; `wakeFd` from `createWake`. */
+  Session: new (
+    deviceFd: number,
+    request: Uint8Array,
+    reply: Uint8Array,
+    wakeFd: number,
+  ) => NativeSession;
+  /** An eventfd that ends every `exchange` of the sessions made with it once `wake` is called. */
+  createWake(): number;
+  wake(wakeFd: number): number;
+  /** Opens /dev/fuse read-write, close-on-exec. Descriptor or -errno. */
+  openDevice(): number;
+  /** FUSE_DEV_IOC_CLONE: a further descriptor of the same connection. Descriptor or -errno. */
+  cloneDevice(deviceFd: number): number;
+  /** A second, independently owned number for the same open file (F_DUPFD_CLOEXEC). */
+  duplicate(fd: number): number;
+  /** Closes a descriptor that the addon handed out. 0, or -EBADF for any other number. */
+  closeDescriptor(fd: number): number;
+  /** mount(2) with `data` after the words `fd=N,` are put before it when deviceFd >= 0. 0 or -errno. */
+  mount(
+    source: string,
+    target: string,
+    type: string,
+    flags: number,
+    data: string,
+    deviceFd: number,
+  ): number;
+  /** umount2(2). 0 or -errno. */
+  unmount(target: string, flags: number): number;
+  /** A connected AF_UNIX stream pair, [ours, the child's], both close-on-exec; or -errno. */
+  socketPair(): [number, number] | number;
+  /** Waits for one message with one descriptor (SCM_RIGHTS). Descriptor, or -errno; -ENODATA at end of file. */
+  receiveDescriptor(socketFd: number): number;
+  /** Opens a directory as root of object look-ups (O_PATH|O_DIRECTORY). Descriptor or -errno. */
+  openBasedir(path: string): number;
+  /**
+   * Opens `path[0, pathLength)` below `basedirFd` for reading with openat2(2)
+   * RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS|RESOLVE_NO_MAGICLINKS. Only a regular file is ever opened:
+   * anything else gives -EINVAL (directory: -EISDIR, symlink: -ELOOP). `facts` receives
+   * OBJECT_FACTS. Descriptor or -errno.
+   */
+  openObject(basedirFd: number, path: Uint8Array, pathLength: number, facts: BigInt64Array): number;
+  /**
+   * What openObject does by itself before Linux 5.6, which has no openat2(2): the path is walked
+   * component by component. Exported so that it is tested on newer kernels too.
+   */
+  openObjectByWalk: NativeAddon['openObject'];
+  /** lseek(2); offsets up to 2^53. New offset or -errno. */
+  seek(fd: number, offset: number, whence: number): number;
+  /** FS_IOC_MEASURE_VERITY. `algorithm * 65536 + digest size`, digest in `digest`; or -errno. */
+  measureVerity(fd: number, digest: Uint8Array): number;
+  /** FUSE_DEV_IOC_BACKING_OPEN: backing id > 0, or -errno. */
+  openBacking(deviceFd: number, fd: number): number;
+  /** FUSE_DEV_IOC_BACKING_CLOSE. 0 or -errno. */
+  closeBacking(deviceFd: number, backingId: number): number;
+  /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
+  syslog(priority: number, line: string): void;
+}
+
+let loaded: NativeAddon | undefined;
+
+/** Loads the addon on first use. Throws AddonError naming the remedy when it is not there. */
+export function loadNative(): NativeAddon {
+  if (loaded !== undefined) return loaded;
+  const path = '../build/Release/composefs_native.node';
+  try {
+    loaded = createRequire(import.meta.url)(path) as NativeAddon;
+  } catch (cause) {
+    throw new AddonError(
+      `the native addon cannot be loaded (${process.platform}-${process.arch}, Node ${process.version}); ` +
+        'build it with `npm run build:native` in the package directory',
+      { cause },
+    );
+  }
+  return loaded;
+}

@@ -1,0 +1,113 @@
+// What a test needs from the machine. A test whose needs are not met is skipped with the reason in
+// its title, so that `npm test` can list every skip by name; nothing passes by not running.
+
+import { spawnSync } from 'node:child_process';
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe } from 'vitest';
+
+/** Where the images made by the reference implementation lie, outside the repository. */
+export const goldenFolder: string = join(import.meta.dirname, '../../../shared/golden');
+
+export interface Requirement {
+  /** Completes "needs ..." */
+  what: string;
+  isMet: () => boolean;
+}
+
+/** A requirement that is looked at once, and only when a test asks. */
+function requirement(what: string, look: () => boolean): Requirement {
+  let answer: boolean | undefined;
+  return { what, isMet: () => (answer ??= look()) };
+}
+
+const succeeds = (command: string, ...args: string[]): boolean =>
+  spawnSync(command, args, { stdio: 'ignore', timeout: 20_000 }).status === 0;
+
+function canOpenDevice(): boolean {
+  try {
+    accessSync('/dev/fuse', constants.R_OK | constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The smallest EROFS image: one block with the superblock and an empty root directory. */
+function emptyErofs(): Uint8Array {
+  const image = new DataView(new ArrayBuffer(4096));
+  const superblock = 1024;
+  image.setUint32(superblock, 0xe0f5e1e2, true);
+  image.setUint8(superblock + 12, 12);
+  image.setUint16(superblock + 14, 36, true);
+  image.setUint32(superblock + 36, 1, true);
+  const inode = 36 * 32;
+  image.setUint16(inode, 4, true);
+  image.setUint16(inode + 4, 0o40755, true);
+  image.setUint16(inode + 6, 2, true);
+  image.setUint32(inode + 8, 27, true);
+  const entries = inode + 32;
+  for (const [i, nameAt] of [24, 25].entries()) {
+    image.setUint8(entries + 12 * i, 36);
+    image.setUint16(entries + 12 * i + 8, nameAt, true);
+    image.setUint8(entries + 12 * i + 10, 2);
+  }
+  new Uint8Array(image.buffer).set(Buffer.from('...'), entries + 24);
+  return new Uint8Array(image.buffer);
+}
+
+/** Mounts for real, in a mount namespace that ends with the shell. */
+function canMountKernelComposefs(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), 'composefs-test-'));
+  try {
+    writeFileSync(join(folder, 'image'), emptyErofs());
+    const script =
+      'cd "$1" && mkdir e o m && mount -t erofs -o loop,ro image e && ' +
+      'mount -t overlay -o ro,metacopy=on,redirect_dir=on,lowerdir=e::o overlay m && test -d m';
+    return succeeds('unshare', '--mount', 'sh', '-c', script, 'sh', folder);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+export const needsRoot: Requirement = requirement('root', () => process.getuid?.() === 0);
+export const needsFuse: Requirement = requirement('/dev/fuse', canOpenDevice);
+export const needsFusermount: Requirement = requirement('fusermount3', () =>
+  succeeds('fusermount3', '--version'),
+);
+export const needsPython: Requirement = requirement('python3', () =>
+  succeeds('python3', '-c', 'import ctypes'),
+);
+export const needsUserXattrs: Requirement = requirement(
+  'user.* attributes in the temporary directory',
+  () =>
+    succeeds(
+      'python3',
+      '-c',
+      'import os, tempfile; f = tempfile.NamedTemporaryFile(); os.setxattr(f.name, "user.x", b"")',
+    ),
+);
+export const needsSetpriv: Requirement = requirement('setpriv as root', () =>
+  succeeds('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'true'),
+);
+export const needsKernelComposefs: Requirement = requirement(
+  'erofs and overlayfs with data-only layers in the kernel, and loop devices',
+  canMountKernelComposefs,
+);
+export const needsGoldens: Requirement = requirement('../shared/golden', () =>
+  existsSync(join(goldenFolder, 'zoo.cfs')),
+);
+/** What every test with a mount of ours needs. */
+export const needsOurMount: readonly Requirement[] = [needsRoot, needsFuse, needsPython];
+
+/** `describe`, or a skipped one whose title says what is missing. */
+export function describeWith(
+  requirements: readonly Requirement[],
+  title: string,
+  body: () => void,
+): void {
+  const missing = requirements.filter((entry) => !entry.isMet()).map((entry) => entry.what);
+  if (missing.length === 0) describe(title, body);
+  else describe.skip(`${title} [skipped: needs ${missing.join(', ')}]`, body);
+}

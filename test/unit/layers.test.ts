@@ -1,0 +1,117 @@
+// The layer rules of .oxlintrc.json are only worth something if they fire. Each row puts imports
+// into a file of that name in a copy of the folder tree and says which of them the linter refuses.
+
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const projectRoot = join(import.meta.dirname, '../..');
+
+interface Layer {
+  file: string;
+  allowed: string[];
+  refused: string[];
+}
+
+const layers: Layer[] = [
+  { file: 'src/errors.ts', allowed: [], refused: ['node:fs', './native.ts'] },
+  {
+    file: 'src/native.ts',
+    allowed: ['./errors.ts', 'node:module'],
+    refused: ['node:fs', './fuse/abi.ts', 'pino'],
+  },
+  {
+    file: 'src/image-reader/probe.ts',
+    allowed: ['./format.ts', '../errors.ts'],
+    refused: ['node:fs', '../native.ts', '../fuse/abi.ts', '../objects/store.ts', 'pino'],
+  },
+  {
+    file: 'src/objects/probe.ts',
+    allowed: ['../errors.ts', '../native.ts', 'node:fs'],
+    refused: ['../image-reader/inode.ts', '../filesystem/x.ts', '../fuse/abi.ts', 'pino'],
+  },
+  {
+    file: 'src/filesystem/probe.ts',
+    allowed: ['../errors.ts', '../image-reader/inode.ts', '../objects/store.ts', './x.ts'],
+    refused: ['../fuse/abi.ts', '../native.ts', '../cli/exit.ts', 'pino'],
+  },
+  {
+    file: 'src/fuse/request.ts',
+    allowed: ['./abi.ts', '../errors.ts'],
+    refused: ['../native.ts', './session.ts', '../filesystem/x.ts', '../image-reader/inode.ts'],
+  },
+  {
+    file: 'src/fuse/handlers/probe.ts',
+    allowed: ['../abi.ts', '../../errors.ts', '../../filesystem/x.ts', './other.ts'],
+    refused: ['../../native.ts', '../session.ts', '../../objects/store.ts', '../../cli/exit.ts'],
+  },
+  { file: 'src/fuse/daemon.ts', allowed: ['../native.ts'], refused: ['../cli/exit.ts'] },
+  { file: 'src/index.ts', allowed: ['./fuse/daemon.ts'], refused: ['./cli/exit.ts'] },
+  { file: 'src/cli/probe.ts', allowed: ['../fuse/daemon.ts', './exit.ts'], refused: [] },
+];
+
+const folder = mkdtempSync(join(tmpdir(), 'composefs-test-layers-'));
+let refusals: Map<string, string[]>;
+
+function place(file: string, text: string): void {
+  const path = join(folder, file);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, text);
+}
+
+/** Messages by file. The linter exits non-zero when it finds something, so only its text counts. */
+async function lint(): Promise<Map<string, string[]>> {
+  const { stdout, stderr } = await new Promise<{ stdout: string; stderr: string }>((resolve) => {
+    const oxlint = join(projectRoot, 'node_modules/oxlint/bin/oxlint');
+    const args = [oxlint, '--format=json', 'src'];
+    execFile(process.execPath, args, { cwd: folder }, (_error, out, err) =>
+      resolve({ stdout: out, stderr: err }),
+    );
+  });
+  if (!stdout.startsWith('{')) throw new Error(`oxlint printed no JSON: ${stdout}${stderr}`);
+  const report = JSON.parse(stdout) as {
+    diagnostics: { code: string; filename: string; message: string }[];
+  };
+  const found = new Map<string, string[]>();
+  for (const { code, filename, message } of report.diagnostics)
+    found.set(filename, [...(found.get(filename) ?? []), `${code}: ${message}`]);
+  return found;
+}
+
+beforeAll(async () => {
+  cpSync(join(projectRoot, '.oxlintrc.json'), join(folder, '.oxlintrc.json'));
+  for (const { file, allowed, refused } of layers)
+    place(
+      file,
+      [...allowed, ...refused].map((name, i) => `import { a as a${i} } from '${name}';\n`).join(''),
+    );
+  place('src/loop/a.ts', "import { b } from './b.ts';\nexport const a = (): number => b();\n");
+  place('src/loop/b.ts', "import { a } from './a.ts';\nexport const b = (): number => a();\n");
+  refusals = await lint();
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe('the linter', () => {
+  for (const { file, allowed, refused } of layers) {
+    test(`refuses what ${file} must not import and nothing else`, () => {
+      const messages = (refusals.get(file) ?? []).filter((line) =>
+        line.includes('no-restricted-imports'),
+      );
+      for (const name of refused)
+        expect(messages, `${file} imports ${name}`).toContainEqual(
+          expect.stringContaining(`'${name}'`),
+        );
+      for (const name of allowed)
+        expect(messages, `${file} imports ${name}`).not.toContainEqual(
+          expect.stringContaining(`'${name}'`),
+        );
+    });
+  }
+
+  test('refuses modules that import each other in a circle', () => {
+    expect(refusals.get('src/loop/a.ts')).toContainEqual(expect.stringContaining('no-cycle'));
+  });
+});

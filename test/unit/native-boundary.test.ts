@@ -1,0 +1,775 @@
+// The addon against a caller that does everything wrong: nothing may abort the process, touch a
+// descriptor that the addon did not hand out, or open anything but a regular file below the basedir.
+
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import type { Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { loadNative, OBJECT_FACTS } from '../../src/native.ts';
+import { runInChild } from '../support/native-child.ts';
+import { describeWith, needsFuse, needsRoot } from '../support/requirements.ts';
+import type { Requirement } from '../support/requirements.ts';
+
+const EBADF = -9;
+
+const needsCompiler: Requirement = {
+  what: 'a C compiler (cc)',
+  isMet: () => spawnSync('cc', ['--version']).status === 0,
+};
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'composefs-native-'));
+});
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+describe('wrong arguments of functions', () => {
+  it('throw TypeError or RangeError, or are -EBADF for a number, at every place', () => {
+    const wrong = runInChild<string[]>((native) => {
+      // The kinds of the parameters: d descriptor, m descriptor or none (negative), s string,
+      // w 32-bit word, o offset, p priority, l length, b bytes, f facts.
+      const signatures: Record<string, string> = {
+        wake: 'd',
+        cloneDevice: 'd',
+        duplicate: 'd',
+        closeDescriptor: 'd',
+        mount: 'ssswsm',
+        unmount: 'sw',
+        receiveDescriptor: 'd',
+        openBasedir: 's',
+        openObject: 'dblf',
+        openObjectByWalk: 'dblf',
+        seek: 'dow',
+        measureVerity: 'db',
+        openBacking: 'dd',
+        closeBacking: 'dw',
+        syslog: 'ps',
+      };
+      const detached = (array: Uint8Array | BigInt64Array): unknown => {
+        structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
+        return array;
+      };
+      const usual = (kind: string): unknown => {
+        if (kind === 'd' || kind === 'm') return 999_999;
+        if (kind === 's') return '/nonexistent/composefs';
+        if (kind === 'b') return new Uint8Array(64);
+        if (kind === 'f') return new BigInt64Array(6);
+        return kind === 'p' ? 7 : 1;
+      };
+      const values: [string, unknown][] = [
+        ['undefined', undefined],
+        ['null', null],
+        ['true', true],
+        ['a symbol', Symbol('x')],
+        ['an object', {}],
+        ['an object that throws', { valueOf: () => process.abort() }],
+        ['an array', [3]],
+        ['a function', () => 3],
+        ['a bigint', 3n],
+        ['a Number object', Object(3)],
+        ['a String object', Object('x')],
+        ['a DataView', new DataView(new ArrayBuffer(64))],
+        ['an ArrayBuffer', new ArrayBuffer(64)],
+        ['a Float64Array', new Float64Array(64)],
+        ['a Uint8ClampedArray', new Uint8ClampedArray(64)],
+        ['a short BigInt64Array', new BigInt64Array(5)],
+        ['a BigUint64Array', new BigUint64Array(6)],
+        ['a detached BigInt64Array', detached(new BigInt64Array(6))],
+        ['a proxy of a Uint8Array', new Proxy(new Uint8Array(64), {})],
+        ['a string with NUL', 'a\0b'],
+        ['a huge string', 'x'.repeat(70_000)],
+        ['NaN', Number.NaN],
+        ['-1', -1],
+        ['0.5', 0.5],
+        ['2^20', 2 ** 20],
+        ['2^31', 2 ** 31],
+        ['2^32', 2 ** 32],
+        ['2^53 + 2', 2 ** 53 + 2],
+        ['1e308', 1e308],
+        ['Infinity', Number.POSITIVE_INFINITY],
+        ['-Infinity', Number.NEGATIVE_INFINITY],
+      ];
+      // Every descriptor that the process has, libuv's own among them.
+      for (let fd = 0; fd < 40; fd++) values.push([`descriptor ${fd}`, fd]);
+
+      const expected = (kind: string, name: string, value: unknown): string[] => {
+        if (kind === 's') {
+          return typeof value === 'string' ? ['RangeError'] : ['TypeError'];
+        }
+        if (kind === 'b') return ['TypeError'];
+        if (kind === 'f') return name.includes('Int64Array') ? ['RangeError'] : ['TypeError'];
+        if (typeof value !== 'number') return ['TypeError'];
+        if (kind === 'd') return ['-9'];
+        if (kind === 'm') return value < 0 ? ['-2'] : ['-9'];
+        const highest = { w: 2 ** 32 - 1, o: 2 ** 53, p: 7, l: 64 }[kind] ?? 0;
+        const lowest = kind === 'o' ? -(2 ** 53) : 0;
+        const fits = Number.isInteger(value) && value >= lowest && value <= highest;
+        // -EINVAL: the kernel looks at the flags of umount2 before the path.
+        return fits ? ['-9', '-2', '-22', 'undefined'] : ['RangeError'];
+      };
+      const outcome = (run: () => unknown): string => {
+        try {
+          return String(run());
+        } catch (error) {
+          return (error as Error).constructor.name;
+        }
+      };
+
+      const functions = native as unknown as Record<string, (...args: unknown[]) => unknown>;
+      const wrong: string[] = [];
+      for (const [name, signature] of Object.entries(signatures)) {
+        const call = functions[name]!;
+        const kinds = [...signature];
+        for (const [i, kind] of kinds.entries()) {
+          for (const [title, value] of values) {
+            if (kind === 'f' && title === 'a BigUint64Array') continue;
+            const args = kinds.map(usual);
+            args[i] = value;
+            const got = outcome(() => call(...args));
+            // mount with no device at all asks the kernel, which knows no such file (or refuses).
+            if (
+              !expected(kind, title, value).includes(got) &&
+              !(name === 'mount' && got === '-1')
+            ) {
+              wrong.push(`${name}, argument ${i + 1}, ${title}: ${got}`);
+            }
+          }
+          const short = kinds.slice(0, i).map(usual);
+          const got = outcome(() => call(...short));
+          if (got !== 'TypeError') wrong.push(`${name} with ${i} arguments: ${got}`);
+        }
+        const foreign = outcome(() => call.apply(Symbol('this'), kinds.map(usual)));
+        if (!['-9', '-2', '-1', 'undefined'].includes(foreign)) {
+          wrong.push(`${name} with a foreign this: ${foreign}`);
+        }
+      }
+      return wrong;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('leave the descriptors of the process alone', () => {
+    const counts = runInChild((native, { countDescriptors }) => {
+      const before = countDescriptors();
+      for (let fd = 0; fd < 5000; fd++) {
+        native.closeDescriptor(fd);
+        native.duplicate(fd);
+      }
+      return [before, countDescriptors()];
+    });
+    expect(counts[1]).toBe(counts[0]);
+  });
+
+  it('of a path: more bytes than the array has, or a detached array', () => {
+    const results = runInChild((native) => {
+      const path = new Uint8Array(64);
+      structuredClone(path.buffer, { transfer: [path.buffer] });
+      const base = native.openBasedir('/');
+      const facts = new BigInt64Array(6);
+      const attempt = (length: number): string => {
+        try {
+          return String(native.openObject(base, path, length, facts));
+        } catch (error) {
+          return (error as Error).name;
+        }
+      };
+      return [attempt(1), attempt(0)];
+    });
+    expect(results).toEqual(['RangeError', '-2']);
+  });
+});
+
+describe('descriptors', () => {
+  const native = loadNative();
+
+  it('close once', () => {
+    const wake = native.createWake();
+    expect(wake).toBeGreaterThan(2);
+    expect(native.closeDescriptor(wake)).toBe(0);
+    expect(native.closeDescriptor(wake)).toBe(EBADF);
+  });
+
+  it('keep their kind when duplicated', () => {
+    const wake = native.createWake();
+    const copy = native.duplicate(wake);
+    expect(copy).not.toBe(wake);
+    expect(native.wake(copy)).toBe(0);
+    expect(native.seek(copy, 0, 0)).toBe(EBADF);
+    expect(native.closeDescriptor(wake)).toBe(0);
+    expect(native.wake(copy)).toBe(0);
+    expect(native.closeDescriptor(copy)).toBe(0);
+  });
+
+  it('are refused where another kind belongs', () => {
+    const wake = native.createWake();
+    const base = native.openBasedir(folder);
+    const facts = new BigInt64Array(OBJECT_FACTS.WORDS);
+    expect(native.openObject(wake, new Uint8Array([97]), 1, facts)).toBe(EBADF);
+    expect(native.wake(base)).toBe(EBADF);
+    expect(native.receiveDescriptor(base)).toBe(EBADF);
+    expect(native.cloneDevice(wake)).toBe(EBADF);
+    expect(native.measureVerity(base, new Uint8Array(64))).toBe(EBADF);
+    expect(native.mount('x', '/nonexistent', 'fuse', 0, '', wake)).toBe(EBADF);
+    native.closeDescriptor(wake);
+    native.closeDescriptor(base);
+  });
+
+  it('are close-on-exec', () => {
+    const numbers = [
+      native.createWake(),
+      native.openBasedir('/'),
+      ...(native.socketPair() as number[]),
+    ];
+    numbers.push(native.duplicate(numbers[0]!));
+    const listing = spawnSync('ls', ['/proc/self/fd'], { encoding: 'utf8' }).stdout.split('\n');
+    for (const fd of numbers) {
+      expect(native.closeDescriptor(fd)).toBe(0);
+      expect(listing).not.toContain(String(fd));
+    }
+  });
+
+  it('opened in a worker are valid in the main thread after the worker has ended', () => {
+    const result = runInChild(async (addon, { addonPath, require }) => {
+      const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+      const code = `const native = require(${JSON.stringify(addonPath)});
+        require('node:worker_threads').parentPort.postMessage(native.createWake());`;
+      const worker = new Worker(code, { eval: true });
+      const fd = await new Promise<number>((resolve) => worker.once('message', resolve));
+      await new Promise((resolve) => worker.once('exit', resolve));
+      return [addon.wake(fd), addon.closeDescriptor(fd), addon.closeDescriptor(fd)];
+    });
+    expect(result).toEqual([0, 0, -9]);
+  });
+});
+
+describeWith([needsFuse], 'a session on an unmounted device', () => {
+  it('answers -EPERM, and WRITE_FAILED - EPERM to a reply', () => {
+    const results = runInChild((native) => {
+      const buffer = (): Uint8Array => new Uint8Array(8192);
+      const wake = native.createWake();
+      const session = new native.Session(native.openDevice(), buffer(), buffer(), wake);
+      session.setPolling(1000);
+      return [session.exchange(0), session.exchange(16), session.reply(16)];
+    });
+    expect(results).toEqual([-1, -4097, -1]);
+  });
+
+  it('checks every argument of its constructor and takes nothing when it throws', () => {
+    const { names, closed } = runInChild((native) => {
+      const names: string[] = [];
+      const Session = native.Session as unknown as new (...args: unknown[]) => unknown;
+      const attempt = (run: () => unknown): void => {
+        try {
+          names.push(String(run()));
+        } catch (error) {
+          names.push((error as Error).name);
+        }
+      };
+      const device = native.openDevice();
+      const wake = native.createWake();
+      const good = new Uint8Array(8192);
+      const detached = new Uint8Array(8192);
+      structuredClone(detached.buffer, { transfer: [detached.buffer] });
+      attempt(() =>
+        (Session as unknown as (...args: unknown[]) => unknown)(device, good, good, wake),
+      );
+      attempt(() => new Session());
+      attempt(() => new Session(device, good, good));
+      attempt(() => new Session('3', good, good, wake));
+      attempt(() => new Session(device, [], good, wake));
+      attempt(() => new Session(device, good, new ArrayBuffer(8192), wake));
+      attempt(() => new Session(device, new Float64Array(8192), good, wake));
+      attempt(() => new Session(device, good, new Uint8Array(8191), wake));
+      attempt(() => new Session(device, detached, good, wake));
+      for (const fd of [0, 1, 2, -1, Number.NaN, 0.5, 2 ** 40, wake]) {
+        attempt(() => new Session(fd, good, good, wake));
+      }
+      for (const fd of [0, 1, 2, -1, Number.NaN, 0.5, 2 ** 40, device]) {
+        attempt(() => new Session(device, good, good, fd));
+      }
+      return { names, closed: native.closeDescriptor(device) };
+    });
+    expect(names.slice(0, 7)).toEqual(Array<string>(7).fill('TypeError'));
+    expect(names.slice(7)).toEqual(Array<string>(18).fill('RangeError'));
+    expect(closed).toBe(0);
+  });
+
+  it('checks the arguments of its methods', () => {
+    const wrong = runInChild<string[]>((native) => {
+      const wake = native.createWake();
+      const buffers = [new Uint8Array(8192), new Uint8Array(8192)] as const;
+      const session = new native.Session(native.openDevice(), ...buffers, wake);
+      const methods = session as unknown as Record<string, (...args: unknown[]) => unknown>;
+      const wrong: string[] = [];
+      const expectName = (name: string, method: string, ...args: unknown[]): void => {
+        let got: string;
+        try {
+          got = String(methods[method]!(...args));
+        } catch (error) {
+          got = (error as Error).name;
+        }
+        if (got !== name) wrong.push(`${method}(${args.map(String).join()}): ${got}, not ${name}`);
+      };
+      for (const method of ['exchange', 'reply', 'setPolling']) {
+        for (const value of [undefined, null, '1', {}, 1n, Symbol('x'), true, [1]]) {
+          expectName('TypeError', method, value);
+        }
+        for (const value of [-1, 0.5, Number.NaN, 8193, 2 ** 32, 2 ** 32 + 16, 1e308, Infinity]) {
+          expectName('RangeError', method, value);
+        }
+        expectName('TypeError', method);
+      }
+      expectName('TypeError', 'readObject', 1, 0, 0);
+      expectName('TypeError', 'readObject', '1', 0, 0, 0);
+      expectName('RangeError', 'readObject', 1, -1, 0, 0);
+      expectName('RangeError', 'readObject', 1, 2 ** 53 + 2, 0, 0);
+      expectName('RangeError', 'readObject', 1, 0, 8193, 0);
+      expectName('RangeError', 'readObject', 1, 0, 8192, 1);
+      expectName('RangeError', 'readObject', 1, 0, 1, 8192);
+      expectName('RangeError', 'readObject', 1, 0, 1, -1);
+      expectName('RangeError', 'readObject', 1, 0, Number.NaN, 0);
+      expectName('RangeError', 'readObject', 1, 0, 0, Number.NaN);
+      for (const fd of [0, 1, 2, -1, Number.NaN, 2 ** 40, wake]) {
+        expectName('-9', 'readObject', fd, 0, 16, 0);
+      }
+      session.close();
+      session.close();
+      expectName('-9', 'exchange', 0);
+      expectName('-9', 'exchange', 16);
+      expectName('-9', 'reply', 16);
+      expectName('-9', 'readObject', 1, 0, 16, 0);
+      expectName('undefined', 'setPolling', 10);
+      return wrong;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('refuses every receiver that is not a session, also one that another addon wrapped', () => {
+    const names = runInChild<string[]>(
+      (native, { addonPath, input, require }) => {
+        // A copy of the library under another name is another addon with classes of its own.
+        const fs = require('node:fs') as typeof import('node:fs');
+        const copyPath = `${input}/copy.node`;
+        fs.copyFileSync(addonPath, copyPath);
+        const copy = require(copyPath) as typeof native;
+        const buffer = (): Uint8Array => new Uint8Array(8192);
+        const device = copy.openDevice();
+        const foreign = new copy.Session(device, buffer(), buffer(), copy.createWake());
+        const prototype = native.Session.prototype;
+        const receivers = [{}, foreign, Object.create(prototype), prototype, null, undefined, 1];
+        receivers.push(new Proxy(foreign, {}), native.Session, native);
+        return receivers.flatMap((receiver) =>
+          (['exchange', 'reply', 'setPolling', 'close', 'readObject'] as const).map((method) => {
+            try {
+              return String(Reflect.apply(prototype[method], receiver, [0, 0, 0, 0]));
+            } catch (error) {
+              return (error as Error).name;
+            }
+          }),
+        );
+      },
+      { input: folder },
+    );
+    expect(names).toEqual(Array<string>(50).fill('TypeError'));
+  });
+
+  it('works for a subclass and over shared memory', () => {
+    const results = runInChild((native) => {
+      class Derived extends native.Session {}
+      const shared = (): Uint8Array => new Uint8Array(new SharedArrayBuffer(8192));
+      const wake = native.createWake();
+      const session = new Derived(native.openDevice(), shared(), shared(), wake);
+      return session.exchange(0);
+    });
+    expect(results).toBe(-1);
+  });
+
+  it('owns its descriptor, of which duplicates stay free', () => {
+    const results = runInChild((native) => {
+      const buffer = (): Uint8Array => new Uint8Array(8192);
+      const device = native.openDevice();
+      const wake = native.createWake();
+      const session = new native.Session(device, buffer(), buffer(), wake);
+      const refused = native.closeDescriptor(device);
+      let second = '';
+      try {
+        new native.Session(device, buffer(), buffer(), wake);
+      } catch (error) {
+        second = (error as Error).name;
+      }
+      const copy = native.duplicate(device);
+      const other = new native.Session(copy, buffer(), buffer(), wake);
+      const clone = native.cloneDevice(device);
+      native.closeDescriptor(wake);
+      session.close();
+      const afterClose = native.closeDescriptor(device);
+      return [refused, second, other.exchange(0), clone, afterClose];
+    });
+    expect(results).toEqual([-9, 'RangeError', -1, -1, -9]);
+  });
+
+  it('closes its descriptor when it is collected and when its worker ends', () => {
+    const [before, collected, ended] = runInChild(
+      async (native, { addonPath, countDescriptors, require }) => {
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const wake = native.createWake();
+        const idle = async (): Promise<void> => {
+          for (let i = 0; i < 5; i++) {
+            globalThis.gc!();
+            await new Promise((resolve) => setTimeout(resolve, 5));
+          }
+        };
+        const runWorker = async (body: string): Promise<void> => {
+          const code = `const native = require(${JSON.stringify(addonPath)}); ${body}`;
+          const worker = new Worker(code, { eval: true });
+          await new Promise((resolve) => worker.once('exit', resolve));
+        };
+        await runWorker('');
+        const before = countDescriptors();
+        for (let i = 0; i < 50; i++) {
+          new native.Session(native.openDevice(), new Uint8Array(8192), new Uint8Array(8192), wake);
+        }
+        await idle();
+        const collected = countDescriptors();
+        await runWorker(`globalThis.kept = new native.Session(native.openDevice(),
+          new Uint8Array(8192), new Uint8Array(8192), ${wake});`);
+        return [before, collected, countDescriptors()];
+      },
+      { nodeArgs: ['--expose-gc'] },
+    );
+    expect(collected).toBe(before);
+    expect(ended).toBe(before);
+  });
+});
+
+describeWith([needsRoot, needsFuse], 'a session on a mount', () => {
+  it('reads INIT, reports refused replies, and is woken while it waits', () => {
+    const target = join(folder, 'mounted');
+    mkdirSync(target);
+    try {
+      const results = runInChild(
+        async (native, { addonPath, input, require }) => {
+          const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+          const device = native.openDevice();
+          const options = 'rootmode=40000,user_id=0,group_id=0';
+          const mounted = native.mount('test', input, 'fuse.test', 1, options, device);
+          const wake = native.createWake();
+          const duplicate = native.duplicate(device);
+          const reply = new Uint8Array(8192);
+          const request = new Uint8Array(8192);
+          const session = new native.Session(device, request, reply, wake);
+          const initLength = session.exchange(0);
+          const opcode = new DataView(request.buffer).getUint32(4, true);
+          const words = new DataView(reply.buffer);
+          words.setUint32(0, 99, true);
+          const malformed = session.exchange(16) + 4096;
+          words.setUint32(0, 16, true);
+          words.setUint32(8, 4242, true);
+          const unknown = session.reply(16);
+
+          const code = `const native = require(${JSON.stringify(addonPath)});
+            const { parentPort } = require('node:worker_threads');
+            const session = new native.Session(${duplicate},
+              new Uint8Array(8192), new Uint8Array(8192), ${wake});
+            parentPort.postMessage('ready');
+            parentPort.postMessage(session.exchange(0));
+            session.close();`;
+          const worker = new Worker(code, { eval: true });
+          const woken = await new Promise((resolve) => {
+            worker.on('message', (message) => {
+              if (message !== 'ready') resolve(message);
+              // Most likely the worker sleeps in poll by then; if not, the result must be the same.
+              else setTimeout(() => native.wake(wake), 50);
+            });
+          });
+          session.setPolling(1000);
+          const again = session.exchange(16);
+          const unmounted = native.unmount(input, 2);
+          const other = native.createWake();
+          const late = new native.Session(native.duplicate(device), request, reply, other);
+          const gone = late.exchange(0);
+          late.close();
+          session.close();
+          return {
+            mounted,
+            isInit: initLength >= 56 && opcode === 26,
+            malformed,
+            unknown,
+            woken,
+            again,
+            unmounted,
+            gone,
+          };
+        },
+        { input: target },
+      );
+      expect(results).toEqual({
+        mounted: 0,
+        isInit: true,
+        malformed: -22,
+        unknown: -2,
+        woken: -125,
+        again: -125,
+        unmounted: 0,
+        gone: -19,
+      });
+    } finally {
+      spawnSync('umount', ['-l', target]);
+    }
+  });
+
+  it('ends when another thread unmounts while it waits', () => {
+    const target = join(folder, 'unmounted');
+    mkdirSync(target);
+    try {
+      const result = runInChild(
+        async (native, { addonPath, input, require }) => {
+          const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+          const device = native.openDevice();
+          const options = 'rootmode=40000,user_id=0,group_id=0';
+          native.mount('test', input, 'fuse.test', 1, options, device);
+          const code = `const native = require(${JSON.stringify(addonPath)});
+            const { parentPort } = require('node:worker_threads');
+            const session = new native.Session(${device},
+              new Uint8Array(8192), new Uint8Array(8192), native.createWake());
+            session.exchange(0);
+            parentPort.postMessage('ready');
+            parentPort.postMessage(session.exchange(0));`;
+          const worker = new Worker(code, { eval: true });
+          return await new Promise((resolve) => {
+            worker.on('message', (message) => {
+              if (message !== 'ready') resolve(message);
+              else setTimeout(() => native.unmount(input, 2), 50);
+            });
+          });
+        },
+        { input: target },
+      );
+      expect(result).toBe(-19);
+    } finally {
+      spawnSync('umount', ['-l', target]);
+    }
+  });
+});
+
+describeWith([needsCompiler, needsFuse], 'receiving a descriptor', () => {
+  let sender: string;
+  beforeAll(() => {
+    sender = join(folder, 'sender');
+    // Sends argv[1] copies of its standard input over descriptor 3 and ends.
+    const source = `
+      #include <stdlib.h>
+      #include <string.h>
+      #include <sys/socket.h>
+      int main(int argc, char **argv) {
+        int count = argc > 1 ? atoi(argv[1]) : 0;
+        char byte = 0;
+        struct iovec bytes = {&byte, 1};
+        char control[CMSG_SPACE(4 * sizeof(int))] __attribute__((aligned(8))) = {0};
+        struct msghdr message = {.msg_iov = &bytes, .msg_iovlen = 1};
+        if (count < 0) return 0;
+        if (count > 0) {
+          message.msg_control = control;
+          message.msg_controllen = CMSG_SPACE(count * sizeof(int));
+          struct cmsghdr *item = CMSG_FIRSTHDR(&message);
+          item->cmsg_level = SOL_SOCKET;
+          item->cmsg_type = SCM_RIGHTS;
+          item->cmsg_len = CMSG_LEN(count * sizeof(int));
+          memset(CMSG_DATA(item), 0, count * sizeof(int));
+        }
+        return sendmsg(3, &message, 0) < 0;
+      }`;
+    const compiler = spawnSync('cc', ['-x', 'c', '-o', sender, '-'], { input: source });
+    expect(String(compiler.stderr)).toBe('');
+  });
+
+  it.each([
+    ['one', '1', 'device', 1],
+    ['the first of three and closes the others', '3', 'device', 1],
+    ['none, as -EBADMSG', '0', -74, 0],
+    ['end of file, as -ENODATA', '-1', -61, 0],
+  ])('gives %s', (_title, count, expected, growth) => {
+    const result = runInChild(
+      async (native, { input, countDescriptors, require }) => {
+        const { spawn } = require('node:child_process') as typeof import('node:child_process');
+        const fs = require('node:fs') as typeof import('node:fs');
+        const [path, argument] = JSON.parse(input) as [string, string];
+        const device = fs.openSync('/dev/fuse', 'r+');
+        const [ours, theirs] = native.socketPair() as [number, number];
+        const child = spawn(path, [argument], { stdio: [device, 'ignore', 'ignore', theirs] });
+        native.closeDescriptor(theirs);
+        await new Promise((resolve) => child.once('exit', resolve));
+        const before = countDescriptors();
+        const fd = native.receiveDescriptor(ours);
+        const growth = countDescriptors() - before;
+        if (fd < 0) return { got: fd, growth };
+        // It counts as a device: cloning finds that it is not mounted.
+        return { got: native.cloneDevice(fd) === -1 ? 'device' : 'other', growth };
+      },
+      { input: JSON.stringify([sender, count]) },
+    );
+    expect(result).toEqual({ got: expected, growth });
+  });
+});
+
+describe.each(['openObject', 'openObjectByWalk'] as const)('%s', (variant) => {
+  const native = loadNative();
+  const isRoot = process.getuid?.() === 0;
+  const facts = new BigInt64Array(OBJECT_FACTS.WORDS);
+  let root: string;
+  let base: number;
+  let server: Server;
+
+  const open = (path: string | Uint8Array): number => {
+    const bytes = typeof path === 'string' ? Buffer.from(path) : path;
+    return native[variant](base, bytes, bytes.length, facts);
+  };
+
+  beforeAll(async () => {
+    root = join(folder, variant);
+    const objects = join(root, 'objects');
+    mkdirSync(join(objects, 'ab/deep'), { recursive: true });
+    writeFileSync(join(root, 'outside'), 'secret');
+    writeFileSync(join(objects, 'ab/object'), 'content');
+    writeFileSync(join(objects, 'ab/deep/object'), 'deep');
+    writeFileSync(Buffer.concat([Buffer.from(`${objects}/`), Buffer.from([0xff, 0xfe])]), 'bytes');
+    writeFileSync(join(objects, 'x'.repeat(255)), 'long');
+    spawnSync('mkfifo', [join(objects, 'fifo')]);
+    symlinkSync('ab/object', join(objects, 'link'));
+    symlinkSync('missing', join(objects, 'dangling'));
+    symlinkSync('../outside', join(objects, 'escape'));
+    symlinkSync('ab', join(objects, 'linked-folder'));
+    symlinkSync('/proc/self', join(objects, 'proc'));
+    server = createServer().listen(join(objects, 'socket'));
+    await once(server, 'listening');
+    if (isRoot) spawnSync('mknod', [join(objects, 'device'), 'c', '1', '3']);
+    base = native.openBasedir(objects);
+    expect(base).toBeGreaterThan(2);
+  });
+  afterAll(() => {
+    native.closeDescriptor(base);
+    server.close();
+  });
+
+  it('opens a regular file and tells its facts', () => {
+    const fd = open('ab/object');
+    expect(fd).toBeGreaterThan(2);
+    expect(facts[OBJECT_FACTS.SIZE]).toBe(7n);
+    expect(Number(facts[OBJECT_FACTS.MODE]) & 0o170000).toBe(0o100000);
+    const stat = spawnSync('stat', ['-c', '%d %i %.9Y %.9Z', join(root, 'objects/ab/object')]);
+    const [dev, ino, mtime, ctime] = String(stat.stdout).trim().split(' ');
+    expect(facts[OBJECT_FACTS.DEV]).toBe(BigInt(dev!));
+    expect(facts[OBJECT_FACTS.INO]).toBe(BigInt(ino!));
+    expect(facts[OBJECT_FACTS.MTIME_NS]).toBe(BigInt(mtime!.replace('.', '')));
+    expect(facts[OBJECT_FACTS.CTIME_NS]).toBe(BigInt(ctime!.replace('.', '')));
+    expect(native.seek(fd, 3, 0)).toBe(3);
+    expect(native.seek(fd, 0, 2)).toBe(7);
+    expect(native.seek(fd, -1, 0)).toBe(-22);
+    expect(native.seek(fd, 7, 4)).toBe(-6);
+    expect(native.measureVerity(fd, new Uint8Array(64))).toBeLessThan(0);
+    expect(native.closeDescriptor(fd)).toBe(0);
+  });
+
+  it.each([
+    ['ab/deep/object'],
+    ['x'.repeat(255)],
+    [new Uint8Array([0xff, 0xfe])],
+    [Buffer.from('xab/objectx').subarray(1, -1)],
+  ])('opens %s', (path) => {
+    const fd = open(path);
+    expect(fd).toBeGreaterThan(2);
+    expect(native.closeDescriptor(fd)).toBe(0);
+  });
+
+  it.each([
+    ['an empty path', '', -2],
+    ['a missing file', 'ab/missing', -2],
+    ['a missing folder', 'cd/object', -2],
+    ['a folder', 'ab', -21],
+    ['a file as a folder', 'ab/object/x', -20],
+    ['a FIFO', 'fifo', -22],
+    ['a symlink', 'link', -40],
+    ['a dangling symlink', 'dangling', -40],
+    ['a symlink that leaves', 'escape', -40],
+    ['a symlink in the middle', 'linked-folder/object', -40],
+    ['a symlink to another filesystem', 'proc/cmdline', -40],
+    ['a path that leaves', '../outside', -18],
+    ['a path that leaves later', 'ab/../../outside', -18],
+    ['the parent', '..', -18],
+    ['an absolute path', '/etc/passwd', -18],
+    ['the root', '/', -18],
+    ['the basedir', '.', -22],
+    ['a dot inside', 'ab/./object', -22],
+    ['an empty component', 'ab//object', -22],
+    ['a slash at the end', 'ab/object/', -22],
+    ['a NUL inside', 'ab/object\0x', -22],
+    ['a NUL at the end', 'ab/object\0', -22],
+    ['a name that is too long', 'x'.repeat(256), -36],
+    ['a path that is too long', 'x/'.repeat(2048), -36],
+  ])('refuses %s', (_title, path, expected) => {
+    facts.fill(77n);
+    expect(open(path)).toBe(expected);
+    expect(facts).toEqual(new BigInt64Array(OBJECT_FACTS.WORDS).fill(77n));
+  });
+
+  it('refuses magic links', () => {
+    const proc = native.openBasedir('/proc/self');
+    for (const path of ['cwd/package.json', 'exe', 'fd/0']) {
+      expect(native[variant](proc, Buffer.from(path), path.length, facts)).toBe(-40);
+    }
+    native.closeDescriptor(proc);
+  });
+
+  it('refuses a socket', () => {
+    expect(open('socket')).toBe(-22);
+  });
+
+  it.runIf(isRoot)('refuses a character device [needs root]', () => {
+    expect(open('device')).toBe(-22);
+  });
+
+  it('leaks no descriptor in 10,000 opens, nor in refused ones', () => {
+    const counts = runInChild(
+      (addon, { input, countDescriptors }) => {
+        const [name, objects] = JSON.parse(input) as ['openObject', string];
+        const basedir = addon.openBasedir(objects);
+        const words = new BigInt64Array(6);
+        const paths = ['ab/deep/object', 'ab/missing', 'link', 'fifo', 'linked-folder/object'];
+        const before = countDescriptors();
+        for (let i = 0; i < 10_000; i++) {
+          const path = Buffer.from(paths[i % 2 === 0 ? 0 : (i >> 1) % paths.length]!);
+          const fd = addon[name](basedir, path, path.length, words);
+          if (fd >= 0) addon.closeDescriptor(fd);
+        }
+        return [before, countDescriptors()];
+      },
+      { input: JSON.stringify([variant, join(root, 'objects')]) },
+    );
+    expect(counts[1]).toBe(counts[0]);
+  });
+
+  it.runIf(needsFuse.isMet())('reads objects into the reply buffer [needs /dev/fuse]', () => {
+    const device = native.openDevice();
+    const reply = new Uint8Array(8192);
+    const wake = native.createWake();
+    const session = new native.Session(device, new Uint8Array(8192), reply, wake);
+    const fd = open('ab/object');
+    expect(session.readObject(fd, 0, 7, 16)).toBe(7);
+    expect(Buffer.from(reply.subarray(15, 25)).toString()).toBe('\0content\0\0');
+    expect(session.readObject(fd, 3, 100, 8092)).toBe(4);
+    expect(Buffer.from(reply.subarray(8092, 8096)).toString()).toBe('tent');
+    expect(session.readObject(fd, 7, 10, 0)).toBe(0);
+    expect(session.readObject(fd, 2 ** 53, 10, 0)).toBe(0);
+    expect(session.readObject(fd, 0, 0, 8192)).toBe(0);
+    native.closeDescriptor(fd);
+    expect(session.readObject(fd, 0, 7, 16)).toBe(EBADF);
+    session.close();
+    native.closeDescriptor(wake);
+  });
+});
