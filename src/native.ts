@@ -31,6 +31,7 @@ export interface NativeSession {
    * -ENODEV (unmounted), -ECONNABORTED (aborted), -ECANCELED (woken through the wake descriptor),
    * WRITE_FAILED - errno if the kernel refused the reply (the caller goes on with `exchange(0)`;
    * ENOENT, a request that was interrupted meanwhile, is not reported), or another -errno of read(2).
+   * Requests that wait already are read before a wake is seen, 255 in a row at most.
    */
   exchange(replyLength: number): number;
   /** Writes `reply[0, replyLength)` only. 0 or -errno. */
@@ -46,9 +47,16 @@ export interface NativeSession {
   close(): void;
 }
 
-/** The addon's exports. Descriptor arguments must come from the addon itself, else -EBADF. */
+/**
+ * The addon's exports. Descriptor arguments must come from the addon itself, else -EBADF (RangeError
+ * in the constructor, which cannot return a number). Descriptors may pass between threads as numbers.
+ * Strings are refused (RangeError) when they hold a NUL or more than 65535 bytes of UTF-8.
+ */
 export interface NativeAddon {
-  /** Both buffers at least 8192 bytes; `wakeFd` from `createWake`. */
+  /**
+   * Both buffers 8192 bytes to 1 GiB; `wakeFd` from `createWake`, of which the session keeps a copy.
+   * `deviceFd` stays valid for mount, cloneDevice, duplicate and the backing calls until `close`.
+   */
   Session: new (
     deviceFd: number,
     request: Uint8Array,
@@ -66,7 +74,10 @@ export interface NativeAddon {
   duplicate(fd: number): number;
   /** Closes a descriptor that the addon handed out. 0, or -EBADF for any other number. */
   closeDescriptor(fd: number): number;
-  /** mount(2) with `data` after the words `fd=N,` are put before it when deviceFd >= 0. 0 or -errno. */
+  /**
+   * mount(2) with `data` after the words `fd=N,` are put before it when deviceFd >= 0. 0 or -errno;
+   * -E2BIG for more than 4095 bytes, which the kernel would cut.
+   */
   mount(
     source: string,
     target: string,
@@ -79,7 +90,10 @@ export interface NativeAddon {
   unmount(target: string, flags: number): number;
   /** A connected AF_UNIX stream pair, [ours, the child's], both close-on-exec; or -errno. */
   socketPair(): [number, number] | number;
-  /** Waits for one message with one descriptor (SCM_RIGHTS). Descriptor, or -errno; -ENODATA at end of file. */
+  /**
+   * Waits for one message with one descriptor (SCM_RIGHTS); surplus ones are closed. Descriptor, or
+   * -errno; -ENODATA at end of file, -EBADMSG for a message without descriptor.
+   */
   receiveDescriptor(socketFd: number): number;
   /** Opens a directory as root of object look-ups (O_PATH|O_DIRECTORY). Descriptor or -errno. */
   openBasedir(path: string): number;
@@ -87,7 +101,8 @@ export interface NativeAddon {
    * Opens `path[0, pathLength)` below `basedirFd` for reading with openat2(2)
    * RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS|RESOLVE_NO_MAGICLINKS. Only a regular file is ever opened:
    * anything else gives -EINVAL (directory: -EISDIR, symlink: -ELOOP). `facts` receives
-   * OBJECT_FACTS. Descriptor or -errno.
+   * OBJECT_FACTS. Descriptor or -errno. Refused before the kernel sees the path: empty (-ENOENT),
+   * absolute or with `..` (-EXDEV), with `.`, empty components or NUL (-EINVAL).
    */
   openObject(basedirFd: number, path: Uint8Array, pathLength: number, facts: BigInt64Array): number;
   /**
@@ -95,7 +110,7 @@ export interface NativeAddon {
    * component by component. Exported so that it is tested on newer kernels too.
    */
   openObjectByWalk: NativeAddon['openObject'];
-  /** lseek(2); offsets up to 2^53. New offset or -errno. */
+  /** lseek(2); offsets up to 2^53 (beyond: -EOVERFLOW). New offset or -errno. */
   seek(fd: number, offset: number, whence: number): number;
   /** FS_IOC_MEASURE_VERITY. `algorithm * 65536 + digest size`, digest in `digest`; or -errno. */
   measureVerity(fd: number, digest: Uint8Array): number;

@@ -3,7 +3,14 @@
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
+
+/**
+ * The system's own Python where there is one: a version manager's may not be open to the other users
+ * that some tests run as.
+ */
+export const python: string = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
 
 export interface Outcome {
   /** Exit code; null when a signal ended the process. */

@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { exitOf } from './command.ts';
+import { exitOf, python } from './command.ts';
 
 const walkScript = readFileSync(join(import.meta.dirname, 'tree-walk.py'), 'utf8');
 
@@ -38,7 +38,7 @@ type Entry = Record<string, unknown> & { path: string };
 /** The lines tree-walk.py prints for a directory, as they come. Throws when it fails or is late. */
 export async function* walkLines(root: string, options: WalkOptions = {}): AsyncGenerator<string> {
   const { parts, as = [], timeoutMs = 60_000, direntBuffer } = options;
-  const command = [...as, 'python3', '-I', '-', root];
+  const command = [...as, python, '-I', '-', root];
   if (parts !== undefined) command.push(`--parts=${parts.join(',')}`);
   if (direntBuffer !== undefined) command.push(`--dirent-buffer=${direntBuffer}`);
   const child = spawn(command[0]!, command.slice(1), { stdio: 'pipe' });

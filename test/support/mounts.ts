@@ -7,7 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { exitOf, mustRun, runCommand, waitUntil, within } from './command.ts';
+import { exitOf, mustRun, python, runCommand, waitUntil, within } from './command.ts';
 import type { Outcome } from './command.ts';
 import type { Scope } from './scope.ts';
 
@@ -157,7 +157,7 @@ export async function mountOurs(scope: Scope, options: OurMountOptions): Promise
   const logFile = join(folder, 'log');
   const pidFile = join(folder, 'pid');
   const more = ['--log-file', logFile, '--pid-file', pidFile];
-  const child = spawn('python3', ['-I', reaper, ...commandLine(options, mountpoint, more)], {
+  const child = spawn(python, ['-I', reaper, ...commandLine(options, mountpoint, more)], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     ...(options.env === undefined ? {} : { env: options.env }),
   });
@@ -174,7 +174,7 @@ export async function mountOurs(scope: Scope, options: OurMountOptions): Promise
       if (event === 'started') resolve(Number(numbers[0]));
       else codes.set(Number(numbers[0]), Number(numbers[1]));
     });
-    reports.on('close', () => reject(new Error('the command left no report')));
+    reports.on('close', () => reject(new Error(`the command left no report: ${output}`)));
   });
   let code: number;
   try {

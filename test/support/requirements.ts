@@ -6,6 +6,7 @@ import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe } from 'vitest';
+import { python } from './command.ts';
 
 /** Where the images made by the reference implementation lie, outside the repository. */
 export const goldenFolder: string = join(import.meta.dirname, '../../../shared/golden');
@@ -77,13 +78,13 @@ export const needsFusermount: Requirement = requirement('fusermount3', () =>
   succeeds('fusermount3', '--version'),
 );
 export const needsPython: Requirement = requirement('python3', () =>
-  succeeds('python3', '-c', 'import ctypes'),
+  succeeds(python, '-c', 'import ctypes'),
 );
 export const needsUserXattrs: Requirement = requirement(
   'user.* attributes in the temporary directory',
   () =>
     succeeds(
-      'python3',
+      python,
       '-c',
       'import os, tempfile; f = tempfile.NamedTemporaryFile(); os.setxattr(f.name, "user.x", b"")',
     ),

@@ -1,0 +1,95 @@
+// The differential tests' way of asking: the same image mounted by the kernel and by us, walked by
+// several kinds of users, and no difference allowed but those a table explains.
+
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compareTrees, showDifferences } from './compare-trees.ts';
+import type { Difference, WalkOptions } from './compare-trees.ts';
+import { mountKernel, mountOurs } from './mounts.ts';
+import type { OurMountOptions } from './mounts.ts';
+import { describeWith, needsKernelComposefs, needsOurMount, needsSetpriv } from './requirements.ts';
+import { Scope } from './scope.ts';
+
+/** A difference to the kernel's mount that is meant, with the reason for it. */
+export interface Expected {
+  reason: string;
+  matches: (difference: Difference) => boolean;
+}
+
+interface Identity {
+  /** A command in front of the walk that changes who walks. */
+  as: readonly string[];
+  parts: readonly string[];
+}
+
+const metadata = ['stat', 'dirent', 'xattr', 'link', 'access'];
+const everything = [...metadata, 'read', 'seek', 'mmap', 'direct', 'write'];
+const user = (id: number, groups: string): string[] => [
+  'setpriv',
+  `--reuid=${id}`,
+  `--regid=${id}`,
+  groups,
+];
+
+/** Who looks. What does not depend on it (most of the content) is left to root. */
+const identities: Readonly<Record<string, Identity>> = {
+  root: { as: [], parts: everything },
+  'root without CAP_SYS_ADMIN': {
+    as: ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin'],
+    parts: metadata,
+  },
+  'root without capabilities': {
+    as: ['setpriv', '--bounding-set=-all', '--inh-caps=-all'],
+    parts: [...metadata, 'read'],
+  },
+  'an unknown user': {
+    as: user(65534, '--clear-groups'),
+    parts: [...metadata, 'read', 'write'],
+  },
+  'a user named in ACLs': { as: user(1000, '--clear-groups'), parts: [...metadata, 'read'] },
+  'a member of a group named in ACLs': {
+    as: user(65534, '--groups=2000'),
+    parts: [...metadata, 'read'],
+  },
+};
+
+export interface DifferentialCase extends Omit<OurMountOptions, 'image' | 'as'> {
+  /** The image's path, and whatever else its mounting needs; asked for before the first test. */
+  image: (scope: Scope) => string | { image: string; basedirs: readonly string[] };
+  /** Fewer entries than this mean that the test did not look at what it should. */
+  minimumEntries: number;
+  /** Keys of `identities`; all when absent. */
+  seenBy?: readonly string[];
+  walk?: WalkOptions;
+  expected?: readonly Expected[];
+}
+
+/** Declares a describe block that compares both mounts once for every identity. */
+export function compareWithKernel(title: string, differential: DifferentialCase): void {
+  const { expected = [], walk = {}, minimumEntries } = differential;
+  const requirements = [...needsOurMount, needsKernelComposefs, needsSetpriv];
+  describeWith(requirements, title, () => {
+    const scope = new Scope();
+    let kernel: string;
+    let ours: string;
+    beforeAll(async () => {
+      const made = differential.image(scope);
+      const { image, basedirs } =
+        typeof made === 'string' ? { image: made, basedirs: differential.basedirs ?? [] } : made;
+      kernel = await mountKernel(scope, image, basedirs);
+      ours = (await mountOurs(scope, { ...differential, image, basedirs })).mountpoint;
+    });
+    afterAll(() => scope.close());
+
+    for (const [name, identity] of Object.entries(identities)) {
+      if (differential.seenBy?.includes(name) === false) continue;
+      test(`looks the same to ${name}`, async () => {
+        const comparison = await compareTrees(kernel, ours, { ...identity, ...walk });
+        const unexpected = comparison.differences.filter(
+          (difference) => !expected.some((entry) => entry.matches(difference)),
+        );
+        expect(showDifferences(unexpected)).toBe('');
+        expect(comparison.entries).toBeGreaterThanOrEqual(minimumEntries);
+      });
+    }
+  });
+}
