@@ -4,6 +4,7 @@
 #include "session.h"
 
 #include <poll.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +15,10 @@ namespace {
 // A session that always finds a request queued never sleeps in poll, so it would never see the wake
 // descriptor. Looking every 256th time costs about 2 ns per request.
 constexpr uint32_t kWakeCheckInterval = 256;
+
+// What an event of the session's epoll instance is about.
+constexpr uint64_t kDeviceReady = 0;
+constexpr uint64_t kWoken = 1;
 
 int64_t MonotonicNs() {
   timespec now;
@@ -28,12 +33,20 @@ Session::Session(FdGuard device, Bytes request, Bytes reply, FdGuard wake)
   // The flag belongs to the open file, which is private to this connection, not to /dev/fuse.
   const int flags = fcntl(device_.get(), F_GETFL);
   fcntl(device_.get(), F_SETFL, flags | O_NONBLOCK);
+  // All sessions of a connection sleep on one queue. poll(2) would wake every one of them for every
+  // request; an exclusive epoll entry wakes one.
+  events_ = FdGuard(epoll_create1(EPOLL_CLOEXEC));
+  epoll_event device_ready = {EPOLLIN | EPOLLEXCLUSIVE, {.u64 = kDeviceReady}};
+  epoll_ctl(events_.get(), EPOLL_CTL_ADD, device_.get(), &device_ready);
+  epoll_event woken = {EPOLLIN, {.u64 = kWoken}};
+  epoll_ctl(events_.get(), EPOLL_CTL_ADD, wake_.get(), &woken);
 }
 
 void Session::Close() {
   ChangeKind(device_.get(), Kind::kSessionDevice, Kind::kNone);
   device_.Reset();
   wake_.Reset();
+  events_.Reset();
 }
 
 /** 0 or an errno. One write is one whole reply, so there are no short writes. */
@@ -75,14 +88,19 @@ int Session::Exchange(size_t reply_length) {
       polling = now < deadline;
       if (polling) continue;
     }
-    pollfd files[2] = {{device_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
-    if (poll(files, 2, -1) < 0) {
+    epoll_event ready[2];
+    const int count = epoll_wait(events_.get(), ready, 2, -1);
+    if (count < 0) {
       if (errno == EINTR) continue;
       return -errno;
     }
-    if (files[0].revents == 0) return -ECANCELED;
-    // POLLERR is the end of the connection; read knows which end, ENODEV or ECONNABORTED.
-    disconnected = (files[0].revents & POLLERR) != 0;
+    const epoll_event* device = nullptr;
+    for (int i = 0; i < count; i++) {
+      if (ready[i].data.u64 == kDeviceReady) device = &ready[i];
+    }
+    if (device == nullptr) return -ECANCELED;
+    // EPOLLERR is the end of the connection; read knows which end, ENODEV or ECONNABORTED.
+    disconnected = (device->events & EPOLLERR) != 0;
   }
 }
 

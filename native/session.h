@@ -43,6 +43,8 @@ class Session {
 
   FdGuard device_;
   FdGuard wake_;
+  /** Waits for both of them. */
+  FdGuard events_;
   Bytes request_;
   Bytes reply_;
   int64_t polling_ns_ = 0;

@@ -33,7 +33,7 @@ export interface WalkOptions {
   direntBuffer?: number;
 }
 
-type Entry = Record<string, unknown> & { path: string };
+export type Entry = Record<string, unknown> & { path: string };
 
 /** The lines tree-walk.py prints for a directory, as they come. Throws when it fails or is late. */
 export async function* walkLines(root: string, options: WalkOptions = {}): AsyncGenerator<string> {

@@ -116,7 +116,10 @@ export function locateImage(root: TestDirectory, options: BuildOptions = {}): Lo
       : INODE_EXTENDED.SIZE;
     position = roundUp(position, SLOT_SIZE);
     const before = plan.headerSize + plan.xattrs.areaSize;
-    while (crossesBlock(position + before, plan.tailLength)) position += SLOT_SIZE;
+    for (let tries = 0; crossesBlock(position + before, plan.tailLength); tries++) {
+      if (tries > BLOCK_SIZE / SLOT_SIZE) throw new Error('a tail fits into no block');
+      position += SLOT_SIZE;
+    }
     plan.offset = position;
     plan.nid = (position - metaStart) / SLOT_SIZE;
     plan.xattrStart = position + plan.headerSize;
@@ -239,7 +242,8 @@ function planData(plan: Plan): void {
       plan.size = BigInt(node.size);
       plan.layout = Layout.CHUNK_BASED;
       plan.tailLength = 4 * Number((plan.size + (1n << 43n) - 1n) >> 43n || 1n);
-      if (plan.tailLength > BLOCK_SIZE) plan.tailLength = 4;
+      // One pointer as composefs-rs does, where an array would not fit behind the inode.
+      if (plan.tailLength > BLOCK_SIZE / 2) plan.tailLength = 4;
       plan.tail = new Uint8Array(plan.tailLength).fill(0xff);
       return;
     default:

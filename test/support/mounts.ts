@@ -70,7 +70,7 @@ export function openDescriptors(pid: number): string[] {
 }
 
 /** Takes a mountpoint out of the tree, dead or busy, however many mounts lie on it. */
-async function detach(mountpoint: string): Promise<void> {
+export async function detach(mountpoint: string): Promise<void> {
   for (let left = 8; left > 0 && mountAt(mountpoint) !== undefined; left--) {
     const outcome = await runCommand('umount', ['-l', mountpoint]);
     if (outcome.code !== 0) await runCommand('fusermount3', ['-uz', mountpoint]);

@@ -114,7 +114,7 @@ function names(): TestDirectory {
   const children: TestChild[] = [];
   for (let byte = 1; byte < 256; byte++)
     if (byte !== 0x2f && byte !== 0x2e) children.push([bytesOf(byte), file(`${byte}`)]);
-  for (const name of ['...', '..a', '.hidden', ' ', '!first', '-dash', 'new\nline', '\\back', 'ü'])
+  for (const name of ['...', '..a', '.hidden', '  ', '!first', '-dash', 'new\nline', '\\back', 'ü'])
     children.push([name, file(name)]);
   children.push(['n'.repeat(255), file('longest')]);
   children.push([new Uint8Array(255).fill(0xff), file('longest binary')]);

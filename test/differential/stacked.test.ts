@@ -1,0 +1,142 @@
+// Our mount below other parts of the kernel: as a lower layer of overlayfs, which is how containers
+// use it, and behind file handles, which is how an NFS server does. The kernel's mount of the same
+// image is the reference for the first.
+
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { mustRun, python } from '../support/command.ts';
+import { compareTrees, showDifferences, walkTree } from '../support/compare-trees.ts';
+import { buildImage } from '../support/image-builder.ts';
+import {
+  directory,
+  escapedWhiteout,
+  escapedWhiteoutsMarkers,
+  file,
+  symlink,
+} from '../support/image-nodes.ts';
+import { detach, mountKernel, mountOurs } from '../support/mounts.ts';
+import { ObjectFolder } from '../support/object-folder.ts';
+import { describeWith, needsKernelComposefs, needsOurMount } from '../support/requirements.ts';
+import { everyKind } from '../support/sample-trees.ts';
+import { Scope } from '../support/scope.ts';
+
+/** Mounts overlayfs over `lower`, with a writable layer of its own on top. */
+async function mountOverlay(scope: Scope, lower: readonly string[]): Promise<string> {
+  const folder = scope.directory();
+  for (const name of ['upper', 'work', 'mnt']) mkdirSync(join(folder, name));
+  const mountpoint = join(folder, 'mnt');
+  const layers = [`lowerdir=${lower.join(':')}`, 'upperdir=upper', 'workdir=work'].join(',');
+  // Relative paths keep the option string short and free of what would need escaping.
+  const args = ['-t', 'overlay', 'overlay', '-o', layers, mountpoint];
+  await mustRun('mount', args, { cwd: folder });
+  scope.defer(() => detach(mountpoint));
+  return mountpoint;
+}
+
+describeWith([...needsOurMount, needsKernelComposefs], 'overlayfs on top of our mount', () => {
+  const scope = new Scope();
+  let overKernel: string;
+  let overOurs: string;
+  const parts = ['stat', 'dirent', 'xattr', 'link', 'read', 'access'];
+
+  beforeAll(async () => {
+    const folder = scope.directory();
+    const objects = new ObjectFolder(join(folder, 'objects'));
+    const below = scope.directory();
+    for (const name of ['whiteouts/escaped', 'hidden', 'merged'])
+      mkdirSync(join(below, name), { recursive: true });
+    for (const name of ['whiteouts/escaped/gone', 'hidden/by-a-file', 'merged/from-below', 'gone'])
+      writeFileSync(join(below, name), 'below');
+    const image = join(folder, 'image.cfs');
+    const root = everyKind(objects);
+    root.children.push(
+      ['hidden', file('a file where there is a directory below')],
+      ['merged', directory({ 'from-image': file('image'), link: symlink('from-below') })],
+      ['gone', escapedWhiteout()],
+    );
+    writeFileSync(image, buildImage({ ...root, xattrs: escapedWhiteoutsMarkers }));
+    const basedirs = [objects.path];
+    const kernel = await mountKernel(scope, image, basedirs);
+    const ours = await mountOurs(scope, { image, basedirs });
+    overKernel = await mountOverlay(scope, [kernel, below]);
+    overOurs = await mountOverlay(scope, [ours.mountpoint, below]);
+  });
+  afterAll(() => scope.close());
+
+  /** Inode numbers in a merged tree are made up by overlayfs at first sight of each directory. */
+  const madeUp = ['ino', 'd_ino', 'dots..', 'dots...'];
+  /** What is in the upper layer has the times of the test, and room for what overlayfs notes. */
+  const ofTheUpperLayer = ['mtime', 'atime', 'ctime', 'blocks'];
+
+  async function differences(ignored: readonly string[]): Promise<string> {
+    const found = await compareTrees(overKernel, overOurs, { parts });
+    return showDifferences(
+      found.differences.filter(
+        // The root is the upper layer's own directory.
+        ({ path, field }) =>
+          !ignored.includes(field) && !(path === '' && ofTheUpperLayer.includes(field)),
+      ),
+    );
+  }
+
+  test('shows the same tree as on top of the kernel mount', async () => {
+    expect(await differences(madeUp)).toBe('');
+  });
+
+  test('hides what the image has whiteouts for', async () => {
+    const entries = await walkTree(overOurs, { parts: ['stat'] });
+    expect(entries.has('merged/from-below')).toBe(true);
+    expect(entries.has('gone')).toBe(false);
+    expect(entries.has('hidden/by-a-file')).toBe(false);
+    expect(entries.has('whiteouts/escaped/gone')).toBe(false);
+  });
+
+  test('copies up, renames, removes and adds as on top of the kernel mount', async () => {
+    const script = `
+      mkdir changed
+      cp -a inline external/4097 symlinks changed/
+      echo more >> inline/64-inline
+      chmod 600 inline/65-inline
+      chown 12:13 external/4096
+      mv inline/63-inline inline/moved
+      rm external/65536
+      rm -r directories/deep
+      mkdir directories/deep
+      ln inline/2048-block inline/linked
+      touch -d @5 external/131072`;
+    for (const root of [overKernel, overOurs]) await mustRun('sh', ['-ec', script], { cwd: root });
+    expect(await differences([...madeUp, ...ofTheUpperLayer])).toBe('');
+  });
+});
+
+describeWith(needsOurMount, 'file handles', () => {
+  const scope = new Scope();
+  let mountpoint: string;
+
+  beforeAll(async () => {
+    const folder = scope.directory();
+    const objects = new ObjectFolder(join(folder, 'objects'));
+    const image = join(folder, 'image.cfs');
+    writeFileSync(image, buildImage(everyKind(objects)));
+    ({ mountpoint } = await mountOurs(scope, { image, basedirs: [objects.path] }));
+  });
+  afterAll(() => scope.close());
+
+  describe('after the kernel has forgotten the inodes', () => {
+    test.each([
+      ['a file in the image', 'inline/4097-block'],
+      ['an external file', 'external/65536'],
+      ['a hard link', 'hard-links/sub/c'],
+      ['a directory', 'directories/two-pieces'],
+      ['a deep directory', 'directories/deep/level59/level58/level57'],
+      ['the root', '.'],
+    ])('open %s', async (_what, path) => {
+      const script = join(import.meta.dirname, '../support/file-handles.py');
+      const { stdout } = await mustRun(python, ['-I', script, mountpoint, path]);
+      const answer = JSON.parse(stdout) as { same?: boolean; error?: string; where?: string };
+      expect(answer).toMatchObject({ path, same: true });
+      if (answer.where !== undefined) expect(answer.where).toBe(path);
+    });
+  });
+});
