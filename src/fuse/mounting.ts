@@ -202,39 +202,34 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
     throw new MountError(`no socket for ${FUSERMOUNT}: ${errnoName(pair)}`, { path: mountpoint });
   }
   const [ours, theirs] = pair;
-  try {
-    const options = [
-      'ro',
-      ...wishes.flags.filter((name) => name !== 'ro'),
-      `fsname=${escapeOption(wishes.source)}`,
-      `subtype=${SUBTYPE}`,
-      'default_permissions',
-      `max_read=${Math.min(wishes.maxRead, MAX_READ)}`,
-      ...(wishes.allowOther === 'yes' ? ['allow_other'] : []),
-      ...wishes.kernelOptions,
-    ];
-    const helper = spawnSync(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
-      stdio: ['ignore', 'ignore', 'pipe', theirs],
-      env: { ...process.env, LC_ALL: 'C', _FUSE_COMMFD: '3' },
-      timeout: FUSERMOUNT_TIMEOUT_MS,
-      encoding: 'utf8',
-    });
-    native.closeDescriptor(theirs);
-    if (helper.error !== undefined || helper.status !== 0) {
-      throw helperFailed(mountpoint, helper.error, helper.stderr ?? '');
-    }
-    const device = native.receiveDescriptor(ours);
-    if (device < 0) throw helperFailed(mountpoint, undefined, helper.stderr);
-    return {
-      device,
-      how: FUSERMOUNT,
-      allowOther: wishes.allowOther === 'yes',
-      id: findMount(mountpoint)?.id ?? 0,
-    };
-  } finally {
-    native.closeDescriptor(theirs);
-    native.closeDescriptor(ours);
-  }
+  const options = [
+    'ro',
+    ...wishes.flags.filter((name) => name !== 'ro'),
+    `fsname=${escapeOption(wishes.source)}`,
+    `subtype=${SUBTYPE}`,
+    'default_permissions',
+    `max_read=${Math.min(wishes.maxRead, MAX_READ)}`,
+    ...(wishes.allowOther === 'yes' ? ['allow_other'] : []),
+    ...wishes.kernelOptions,
+  ];
+  const helper = spawnSync(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
+    stdio: ['ignore', 'ignore', 'pipe', theirs],
+    env: { ...process.env, LC_ALL: 'C', _FUSE_COMMFD: '3' },
+    timeout: FUSERMOUNT_TIMEOUT_MS,
+    encoding: 'utf8',
+  });
+  // The helper's end first: without it, receiving ends instead of waiting when nothing was sent.
+  native.closeDescriptor(theirs);
+  const failed = helper.error !== undefined || helper.status !== 0;
+  const device = failed ? -Errno.EPERM : native.receiveDescriptor(ours);
+  native.closeDescriptor(ours);
+  if (device < 0) throw helperFailed(mountpoint, helper.error, helper.stderr ?? '');
+  return {
+    device,
+    how: FUSERMOUNT,
+    allowOther: wishes.allowOther === 'yes',
+    id: findMount(mountpoint)?.id ?? 0,
+  };
 }
 
 function helperFailed(path: string, error: Error | undefined, stderr: string): MountError {

@@ -47,7 +47,9 @@ function many(prefix: string, count: number, node: (i: number) => TestNode): Tes
  * `hugeFiles` adds external files of more than 2^53 bytes, whose chunk arrays no driver can follow:
  * composefs ignores them, fsck.erofs complains.
  */
-export function builderZoo(options: { hugeFiles?: boolean } = {}): TestDirectory {
+export function builderZoo(
+  options: { hugeFiles?: boolean; manyEntries?: number } = {},
+): TestDirectory {
   const hugeFiles = {
     huge: external(2n ** 63n - 1n, { digest: '01'.repeat(32) }),
     'just-inexact': external(2n ** 53n + 1n, { digest: '02'.repeat(32) }),
@@ -127,7 +129,11 @@ export function builderZoo(options: { hugeFiles?: boolean } = {}): TestDirectory
           many('short', 20, () => linked),
           { tail: 'short-block' },
         ),
-        many: directory(many('entry-', 700, (i) => (i % 2 === 0 ? linked : file(String(i))))),
+        many: directory(
+          many('entry-', options.manyEntries ?? 700, (i) =>
+            i % 2 === 0 ? linked : file(String(i)),
+          ),
+        ),
         names: directory([
           ['#', linked],
           [' ', linked],

@@ -191,7 +191,7 @@ export async function mountOurs(scope: Scope, options: OurMountOptions): Promise
   );
 }
 
-/** Mounts with `--foreground`: the child itself serves. Ready when the mount table shows it. */
+/** Mounts with `--foreground`: the child itself serves. Ready when its log says so. */
 export async function mountForeground(
   scope: Scope,
   options: OurMountOptions,
@@ -207,9 +207,9 @@ export async function mountForeground(
   child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text));
   const ended = exitOf(child);
   scope.defer(() => void child.kill('SIGKILL'));
-  await waitUntil('the mount is in the mount table', () => {
+  await waitUntil('the mount is announced', () => {
     if (child.exitCode !== null) throw new Error(`exit code ${child.exitCode}: ${output.trim()}`);
-    return mountAt(mountpoint)?.type.startsWith('fuse') === true;
+    return output.includes('"mounted"');
   });
   return { ...ourMount(scope, mountpoint, child.pid!, ended, () => output), child };
 }

@@ -2,7 +2,15 @@
 // its title, so that `npm test` can list every skip by name; nothing passes by not running.
 
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe } from 'vitest';
@@ -76,6 +84,11 @@ export const needsRoot: Requirement = requirement('root', () => process.getuid?.
 export const needsFuse: Requirement = requirement('/dev/fuse', canOpenDevice);
 export const needsFusermount: Requirement = requirement('fusermount3', () =>
   succeeds('fusermount3', '--version'),
+);
+/** udev makes it so; containers often do not. */
+export const needsOpenFuse: Requirement = requirement(
+  'a /dev/fuse that ordinary users may open',
+  () => canOpenDevice() && (statSync('/dev/fuse').mode & 0o6) === 0o6,
 );
 export const needsPython: Requirement = requirement('python3', () =>
   succeeds(python, '-c', 'import ctypes'),
