@@ -112,6 +112,37 @@ export class MountError extends ComposefsError {
   }
 }
 
+/**
+ * A text that is not a composefs dump. `line` counts from 1, for errors at the end of the text it is
+ * the last line; `field` is the field's name, undefined where the line as a whole is wrong.
+ */
+export class DumpError extends ComposefsError {
+  readonly line: number;
+  readonly field: string | undefined;
+  constructor(message: string, facts: { line: number; field?: string | undefined }) {
+    super('CFS_BAD_DUMP', `line ${facts.line}: ${message}`);
+    this.line = facts.line;
+    this.field = facts.field;
+  }
+  static {
+    this.prototype.name = 'DumpError';
+  }
+}
+
+/** A tree that no image can hold. `path` is where in the tree, `errno` what the C tools would say. */
+export class TreeError extends ComposefsError {
+  readonly path: string;
+  readonly errno: number;
+  constructor(message: string, facts: { path: string; errno: number }) {
+    super('CFS_BAD_TREE', message);
+    this.path = facts.path;
+    this.errno = facts.errno;
+  }
+  static {
+    this.prototype.name = 'TreeError';
+  }
+}
+
 /** A wrong command line or option value. */
 export class UsageError extends ComposefsError {
   constructor(message: string) {
@@ -131,6 +162,37 @@ export class InputError extends ComposefsError {
   }
   static {
     this.prototype.name = 'InputError';
+  }
+}
+
+/** A file's fs-verity digest is not the expected one. Both in lower-case hex. */
+export class VerityError extends ComposefsError {
+  readonly path: string;
+  readonly expected: string;
+  readonly actual: string;
+  constructor(path: string, expected: string, actual: string) {
+    super(
+      'CFS_VERITY',
+      `${path}: the fs-verity digest is ${actual}, but ${expected} is expected`,
+    );
+    this.path = path;
+    this.expected = expected;
+    this.actual = actual;
+  }
+  static {
+    this.prototype.name = 'VerityError';
+  }
+}
+
+/** A file was written, cut or extended while it was read, so that no digest describes it. */
+export class FileChangedError extends ComposefsError {
+  readonly path: string;
+  constructor(path: string) {
+    super('CFS_FILE_CHANGED', `${path}: the file changed while it was read`);
+    this.path = path;
+  }
+  static {
+    this.prototype.name = 'FileChangedError';
   }
 }
 

@@ -1,22 +1,20 @@
 // Logging of the daemon: pino, one JSON object per line, or one readable line per event on a
 // terminal and in syslog. Only the main thread logs; workers post what they have to say to it.
 
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import { pino, type Logger } from 'pino';
 import { InputError } from './errors.ts';
+import type { LogFormat, LogLevel } from './log-levels.ts';
 import type { NativeAddon } from './native.ts';
 
 export type { Logger };
 
-export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
-
-export const LOG_FORMATS = ['auto', 'text', 'json'] as const;
-export type LogFormat = (typeof LOG_FORMATS)[number];
-
 /** Where log lines go. `syslog` needs the addon and drops lines where no syslog is running. */
 export type LogTarget =
   { kind: 'stderr' } | { kind: 'file'; path: string } | { kind: 'syslog'; native: NativeAddon };
+
+/** Longer lines are cut: what syslog daemons keep is not more. */
+const MAX_SYSLOG = 8000;
 
 /** syslog priorities by pino level. */
 const PRIORITY_BY_LEVEL: Readonly<Record<number, number>> = {
@@ -44,7 +42,7 @@ export function createLogger(target: LogTarget, level: LogLevel, format: LogForm
   const base = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   switch (target.kind) {
     case 'stderr': {
-      const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY === true);
+      const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY);
       return pino(base, lineWriter(2, isText));
     }
     case 'file':
@@ -54,7 +52,7 @@ export function createLogger(target: LogTarget, level: LogLevel, format: LogForm
         write(line: string) {
           const event = JSON.parse(line) as LogEvent;
           const text = format === 'json' ? line.trimEnd() : readable(event);
-          target.native.syslog(PRIORITY_BY_LEVEL[event.level] ?? 6, text);
+          target.native.syslog(PRIORITY_BY_LEVEL[event.level] ?? 6, text.slice(0, MAX_SYSLOG));
         },
       });
   }
@@ -103,9 +101,4 @@ function openLogFile(path: string): number {
       cause,
     });
   }
-}
-
-/** Checks that a log file can be written, before anything else is done. */
-export function checkLogFile(path: string): void {
-  closeSync(openLogFile(path));
 }

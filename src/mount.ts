@@ -8,7 +8,8 @@ import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { ComposefsError, ImageError, InputError, MountError } from './errors.ts';
+import { type ComposefsError, ImageError, InputError, MountError } from './errors.ts';
+import type { LogLevel } from './log-levels.ts';
 import { LIFELINE_VARIABLE, parseReadiness, READY_FD_VARIABLE } from './fuse/readiness.ts';
 
 /** How to mount. Relative paths are resolved against the current directory. */
@@ -20,7 +21,7 @@ export interface MountSettings {
   /** Serving threads, 1 to 64. */
   threads?: number;
   /** What becomes a `log` event: one of pino's levels. Default `info`. */
-  logLevel?: 'fatal' | 'error' | 'warn' | 'info' | 'debug' | 'trace' | 'silent';
+  logLevel?: LogLevel;
 }
 
 /** Events of a mount. */

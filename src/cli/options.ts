@@ -3,6 +3,7 @@
 import { basename, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../errors.ts';
+import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../log-levels.ts';
 import {
   emptyMountOptions,
   type MountOptions,
@@ -11,9 +12,6 @@ import {
   parseThreads,
   splitBasedirs,
 } from './mount-options.ts';
-
-const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
-const LOG_FORMATS = ['auto', 'text', 'json'] as const;
 
 /**
  * Serving threads unless told otherwise. A second one keeps metadata flowing while the first waits
@@ -32,8 +30,8 @@ export interface CommandOptions {
   foreground: boolean;
   /** mount(8)'s -f: check everything, mount nothing. */
   fake: boolean;
-  logLevel: (typeof LOG_LEVELS)[number];
-  logFormat: (typeof LOG_FORMATS)[number];
+  logLevel: LogLevel;
+  logFormat: LogFormat;
   logFile: string | undefined;
   pidFile: string | undefined;
 }

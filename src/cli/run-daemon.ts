@@ -49,6 +49,8 @@ export async function runDaemon(
     if (readyDescriptor !== undefined) announce(readyDescriptor, { ready: true });
     const outcome = await daemon.ended;
     if (options.pidFile !== undefined) rmSync(options.pidFile, { force: true });
+    // The lifeline would keep this process waiting for its starter.
+    process.stdin.destroy();
     return outcome === 'clean' ? ExitCode.OK : ExitCode.INTERNAL;
   } catch (error) {
     if (readyDescriptor === undefined) throw error;

@@ -232,9 +232,13 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
   };
 }
 
-function helperFailed(path: string, error: Error | undefined, stderr: string): MountError {
+function helperFailed(
+  path: string,
+  error: NodeJS.ErrnoException | undefined,
+  stderr: string,
+): MountError {
   const errno = Errno.EPERM;
-  if ((error as NodeJS.ErrnoException | undefined)?.code === 'ENOENT') {
+  if (error?.code === 'ENOENT') {
     const message =
       `mounting on ${path} is not permitted for this user, and ${FUSERMOUNT} is not installed; ` +
       'install the package fuse3, or run as root or in a user namespace';

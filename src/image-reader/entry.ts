@@ -279,7 +279,7 @@ function joinPath(directory: string, name: string): string {
 function objectProblem(result: number): string {
   switch (result) {
     case -Errno.EIO:
-      return 'the external file has no redirect';
+      return 'the external file has no absolute redirect';
     case -Errno.EINVAL:
       return 'the redirect of the external file is not a plain path';
     case -Errno.ENAMETOOLONG:

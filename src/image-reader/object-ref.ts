@@ -34,9 +34,9 @@ const cursor = new XattrCursor();
 /**
  * Reads the reference of an external file. Returns 0, or
  * - -EUCLEAN for a missing or malformed metacopy, or damaged xattrs;
- * - -EIO for a missing redirect, as the kernel does;
- * - -EINVAL for a redirect that is relative, or has an empty, `.` or `..` component or a NUL, and for
- *   an inode that is not external;
+ * - -EIO for a missing redirect or a mere name, as the kernel does;
+ * - -EINVAL for a redirect that is empty, relative, or has an empty component, as the kernel does, or
+ *   that has a `.` or `..` component or a NUL; and for an inode that is not external;
  * - -ENAMETOOLONG for a path of 4096 bytes and more.
  */
 export function readObjectRef(image: Image, inode: Inode, out: ObjectRef): number {
@@ -111,8 +111,13 @@ function digestSize(algorithm: number): number {
 }
 
 function readRedirect(bytes: Uint8Array, start: number, length: number, out: ObjectRef): number {
-  if (length < 2 || bytes[start] !== SLASH) return -Errno.EINVAL;
   const end = start + length;
+  if (length === 0) return -Errno.EINVAL;
+  if (bytes[start] !== SLASH) {
+    // Relative to the file's own directory in the kernel, which then finds no content there.
+    for (let i = start; i < end; i++) if (bytes[i] === SLASH) return -Errno.EINVAL;
+    return -Errno.EIO;
+  }
   let componentStart = start + 1;
   for (let i = start + 1; i <= end; i++) {
     const byte = i === end ? SLASH : bytes[i]!;

@@ -8,11 +8,12 @@ import { detach, mountAt, mountForeground, mountOurs, runOurs } from '../support
 import { buildImage } from '../support/image-builder.ts';
 import { directory, file } from '../support/image-nodes.ts';
 import {
+  asNobody,
   describeWith,
   needsFusermount,
+  needsNobody,
   needsOpenFuse,
   needsOurMount,
-  needsSetpriv,
 } from '../support/requirements.ts';
 import { sampleImage, type SampleImage } from '../support/sample-image.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
@@ -21,8 +22,6 @@ const USAGE = 1;
 const IMAGE = 2;
 const INPUT = 3;
 const MOUNT = 4;
-
-const nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'];
 
 for (const mode of ['in the background', 'in the foreground']) {
   const modeFlags = mode === 'in the foreground' ? ['--foreground'] : [];
@@ -113,7 +112,7 @@ for (const mode of ['in the background', 'in the foreground']) {
         await expectFailure(
           [...basedir(), sample.image, mountpoint],
           { code: IMAGE, says },
-          nobody,
+          asNobody,
         );
       });
     });
@@ -199,7 +198,7 @@ for (const mode of ['in the background', 'in the foreground']) {
       return expectFailure([...basedir(), sample.image, mountpoint], { code: MOUNT, says }, as);
     });
 
-    describeWith([needsSetpriv, needsFusermount, needsOpenFuse], 'without permission', () => {
+    describeWith([needsNobody, needsFusermount, needsOpenFuse], 'without permission', () => {
       test('says that root needs its capability', () => {
         const as = ['setpriv', '--bounding-set=-sys_admin', '--inh-caps=-sys_admin'];
         const says = [mountpoint, /not permitted/];
@@ -207,7 +206,7 @@ for (const mode of ['in the background', 'in the foreground']) {
       });
 
       test('says that fusermount3 is missing', () => {
-        const as = [...nobody, 'env', `PATH=${scope.directory()}`];
+        const as = [...asNobody, 'env', `PATH=${scope.directory()}`];
         const says = ['not permitted', 'fusermount3 is not installed', 'fuse3'];
         return expectFailure([...basedir(), sample.image, mountpoint], { code: MOUNT, says }, as);
       });
@@ -218,7 +217,7 @@ for (const mode of ['in the background', 'in the foreground']) {
         return expectFailure(
           [...basedir(), sample.image, mountpoint],
           { code: MOUNT, says },
-          nobody,
+          asNobody,
         );
       });
     });

@@ -47,9 +47,7 @@ class Walk {
   }
 
   note(value: number): void {
-    const low = value | 0;
-    const high = Math.floor(value / 0x1_0000_0000) | 0;
-    this.transcript = Math.imul(Math.imul(this.transcript ^ low, 16777619) ^ high, 16777619);
+    this.transcript = Math.imul(this.transcript ^ value, 16777619);
   }
 
   /** 0, 1, or one of the errors that a request may be answered with. */
@@ -137,10 +135,15 @@ function isFound(image: Image): boolean {
 function visitInode(walk: Walk, nid: number, pending: number[]): void {
   const { image } = walk;
   if (walk.status(readInode(image, nid, child)) < 0) return;
-  const { mode, size, mtimeNsec, rdev, nlink, xattrStart, xattrEnd } = child;
-  for (const value of [mode, size, mtimeNsec, rdev, nlink, child.uid, child.mtimeHigh]) {
-    walk.note(value);
-  }
+  const { size, mtimeNsec, xattrStart, xattrEnd } = child;
+  walk.note(child.mode);
+  walk.note(child.sizeLow);
+  walk.note(child.sizeHigh);
+  walk.note(mtimeNsec);
+  walk.note(child.mtimeHigh);
+  walk.note(child.uid);
+  walk.note(child.nlink);
+  walk.note(child.rdev);
   if (mtimeNsec >= 1e9 || size < 0) throw new Error('field out of range');
   walk.range(image.metaStart + nid * 32, 32);
   walk.range(xattrStart, xattrEnd - xattrStart);

@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
 /**
@@ -11,6 +12,9 @@ import { setTimeout as delay } from 'node:timers/promises';
  * that some tests run as.
  */
 export const python: string = existsSync('/usr/bin/python3') ? '/usr/bin/python3' : 'python3';
+
+/** The built command: what a user runs. */
+export const commandPath: string = join(import.meta.dirname, '../../dist/cli/composefs-fuse.js');
 
 export interface Outcome {
   /** Exit code; null when a signal ended the process. */

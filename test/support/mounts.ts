@@ -4,15 +4,15 @@
 
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { exitOf, mustRun, python, runCommand, waitUntil, within } from './command.ts';
+import { commandPath, exitOf, mustRun, python, runCommand, waitUntil, within } from './command.ts';
 import type { Outcome } from './command.ts';
 import type { Scope } from './scope.ts';
 
-const projectRoot = join(import.meta.dirname, '../..');
-const commandPath = join(projectRoot, 'dist/cli/composefs-fuse.js');
+/** How our command is run, for tests that put it into a command line of their own. */
+export const ourCommand: readonly string[] = [process.execPath, commandPath];
 const reaper = join(import.meta.dirname, 'reap-daemon.py');
 
 /** A line of the mount table. */
@@ -108,12 +108,12 @@ function commandLine(options: OurMountOptions, mountpoint: string, more: string[
   const basedirs = (options.basedirs ?? []).flatMap((path) => ['--basedir', path]);
   const level = ['--log-level', options.logLevel ?? 'info'];
   const rest = [...basedirs, ...level, ...more, ...(options.args ?? [])];
-  return [...(options.as ?? []), process.execPath, commandPath, ...rest, options.image, mountpoint];
+  return [...(options.as ?? []), ...ourCommand, ...rest, options.image, mountpoint];
 }
 
 /** Runs our command to its end, for what it prints and its exit code. */
 export function runOurs(args: readonly string[], as: readonly string[] = []): Promise<Outcome> {
-  const [command = '', ...rest] = [...as, process.execPath, commandPath, ...args];
+  const [command = '', ...rest] = [...as, ...ourCommand, ...args];
   return runCommand(command, rest);
 }
 
@@ -154,6 +154,8 @@ function ensureMountpoint(scope: Scope, options: OurMountOptions): string {
 export async function mountOurs(scope: Scope, options: OurMountOptions): Promise<OurMount> {
   const mountpoint = ensureMountpoint(scope, options);
   const folder = scope.directory();
+  // The command may run as another user.
+  chmodSync(folder, 0o777);
   const logFile = join(folder, 'log');
   const pidFile = join(folder, 'pid');
   const more = ['--log-file', logFile, '--pid-file', pidFile];

@@ -7,6 +7,7 @@ import {
   constants,
   existsSync,
   mkdtempSync,
+  readFileSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -14,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe } from 'vitest';
-import { python } from './command.ts';
+import { commandPath, python } from './command.ts';
 
 /** Where the images made by the reference implementation lie, outside the repository. */
 export const goldenFolder: string = join(import.meta.dirname, '../../../shared/golden');
@@ -93,6 +94,30 @@ export const needsOpenFuse: Requirement = requirement(
 export const needsPython: Requirement = requirement('python3', () =>
   succeeds(python, '-c', 'import ctypes'),
 );
+/** A command in front of another that runs it as an ordinary user. */
+export const asNobody: readonly string[] = [
+  'setpriv',
+  '--reuid=65534',
+  '--regid=65534',
+  '--clear-groups',
+];
+const nobodySucceeds = (...command: string[]): boolean =>
+  succeeds('setpriv', ...asNobody.slice(1), ...command);
+
+export const needsNobody: Requirement = requirement(
+  'setpriv as root, and a checkout and node that ordinary users may read',
+  () => nobodySucceeds(process.execPath, '-e', `fs.accessSync(${JSON.stringify(commandPath)})`),
+);
+export const needsAllowOtherForbidden: Requirement = requirement(
+  'no user_allow_other in /etc/fuse.conf',
+  () =>
+    !existsSync('/etc/fuse.conf') ||
+    !/^user_allow_other/m.test(readFileSync('/etc/fuse.conf', 'utf8')),
+);
+export const needsUserNamespaces: Requirement = requirement(
+  'user namespaces for ordinary users',
+  () => nobodySucceeds('unshare', '--user', '--map-root-user', '--mount', 'true'),
+);
 export const needsUserXattrs: Requirement = requirement(
   'user.* attributes in the temporary directory',
   () =>
@@ -103,7 +128,7 @@ export const needsUserXattrs: Requirement = requirement(
     ),
 );
 export const needsSetpriv: Requirement = requirement('setpriv as root', () =>
-  succeeds('setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', 'true'),
+  nobodySucceeds('true'),
 );
 export const needsKernelComposefs: Requirement = requirement(
   'erofs and overlayfs with data-only layers in the kernel, and loop devices',

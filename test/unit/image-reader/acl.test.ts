@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { hasAcl } from '../../../src/image-reader/index.ts';
 import { ACL_VALUE, builderZoo } from '../../support/builder-zoo.ts';
-import { directory, file, type TestDirectory } from '../../support/image-nodes.ts';
-import { open } from './helpers.ts';
+import { directory, file, type TestChild, type TestDirectory } from '../../support/image-nodes.ts';
+import { open, type OpenedImage } from './helpers.ts';
 
 const withAcl = file('', { xattrs: [['system.posix_acl_access', ACL_VALUE]] });
 
@@ -65,5 +65,30 @@ describe('hasAcl', () => {
     const begin = performance.now();
     expect(hasAcl(image)).toBe(true);
     expect(performance.now() - begin).toBeLessThan(2000);
+  });
+
+  it('gives up when inodes share their attributes, hazard 29', () => {
+    // 100 inodes in the content of a file. Each has one attribute whose value reaches to a region of
+    // zeros, in which every 4 bytes are an attribute without name and value.
+    const inodes = 100;
+    const zeros = 32_768 * 4;
+    const content = new Uint8Array(inodes * 64 + zeros);
+    const fields = new DataView(content.buffer);
+    for (let i = 0; i < inodes; i++) {
+      const at = i * 64;
+      const entryAt = at + 32 + 12;
+      fields.setUint16(at + 2, (content.length - entryAt) / 4 + 1, true);
+      fields.setUint16(at + 4, 0o100644, true);
+      fields.setUint16(entryAt + 2, inodes * 64 - entryAt - 4, true);
+    }
+    const host = file(content, { tail: 'block' });
+    const build = (start: number): OpenedImage => {
+      const aliases = Array.from({ length: inodes }, (_, i): TestChild => {
+        return [`alias${i}`, host, { nid: BigInt(start / 32 + i * 2) }];
+      });
+      return open(directory([['host', host], ...aliases]));
+    };
+    const { image } = build(build(0).locate(host).blocks);
+    expect(hasAcl(image)).toBe(true);
   });
 });

@@ -260,6 +260,85 @@ describe('damaged pieces', () => {
     expect(find(image, inode(one), 'e0001')).toBe(EUCLEAN);
   });
 
+  it('hazard 14: a tail too short for one dirent at the end of the image', () => {
+    const one = directory(numbered(230), { tail: 'inline' });
+    const { image, inode, view, bytes, locate } = open(directory({ one }), { metaBlock: 3 });
+    // A copy of the inode 64 bytes before the end, whose body has 4 bytes.
+    const { offset } = locate(one);
+    const at = image.sizeBytes - 64;
+    bytes.copyWithin(at, offset, offset + 32);
+    view.setUint16(at + 2, 5, true);
+    view.setUint32(at + 8, BLOCK_SIZE + 4, true);
+    const copy = new Inode();
+    expect(readInode(image, (at - image.metaStart) / 32, copy)).toBe(0);
+    expect(copy.body).toBe(image.sizeBytes - 4);
+    expect(list(image, copy).status).toBe(EUCLEAN);
+    expect(list(image, copy, 512).status).toBe(EUCLEAN);
+    expect(find(image, copy, 'zzz')).toBe(EUCLEAN);
+    expect(find(image, inode(one), 'e0001')).toBe(locate(leaf).nid);
+  });
+
+  it('hazard 14: more dirents than the piece has room for, at the end of the image', () => {
+    const last = directory(numbered(400), { tail: 'block' });
+    const { image, inode, view, locate } = open(directory({ last }));
+    const { pieces } = locate(last);
+    expect(pieces.at(-1)!.start + BLOCK_SIZE).toBe(image.sizeBytes);
+    for (const piece of pieces) {
+      view.setUint16(nameOff(piece.start, 0), 65_532, true);
+      // Listing from the next piece on looks at the last name of this one.
+      expect(list(image, inode(last), 512)).toEqual({ status: EUCLEAN, entries: [] });
+      expect(find(image, inode(last), 'zzz')).toBe(EUCLEAN);
+    }
+  });
+
+  it('hazard 15: an empty last name is met from the next piece too', () => {
+    const { image, inode } = open(root, {}, ({ view, locate }) => {
+      const { start } = locate(tree).pieces[0]!;
+      const count = view.getUint16(nameOff(start, 0), true) / DIRENT.SIZE;
+      view.setUint8(start + view.getUint16(nameOff(start, count - 1), true), 0);
+    });
+    expect(list(image, inode(tree), 512)).toEqual({ status: EUCLEAN, entries: [] });
+  });
+
+  it('hazard 14: a first nameoff between two dirents, names shifted with it', () => {
+    const empty = directory();
+    const { image, inode } = open(directory({ empty }), {}, ({ view, locate }) => {
+      const { body } = locate(empty);
+      view.setUint16(nameOff(body, 0), 25, true);
+      view.setUint16(nameOff(body, 1), 26, true);
+    });
+    expect(find(image, inode(empty), '.')).toBe(EUCLEAN);
+    expect(list(image, inode(empty)).status).toBe(EUCLEAN);
+  });
+
+  it('hazard 15: a lookup meets a name that begins among the dirents', () => {
+    // Five dirents, 60 bytes. Entry 2 is the first that the search in the piece compares; its name
+    // then begins with the last dirent, whose nid makes it sort behind the dots.
+    const small = directory([
+      ['a', leaf],
+      ['b', leaf],
+      ['c', leaf, { nid: 0x7fn }],
+    ]);
+    const { image, inode, bytes, locate } = open(directory({ small }), {}, (located) => {
+      located.view.setUint16(nameOff(located.locate(small).body, 2), 48, true);
+    });
+    const { body } = locate(small);
+    expect(find(image, inode(small), bytes.slice(body + 48, body + 64))).toBe(EUCLEAN);
+  });
+
+  it('hazard 15: a lookup meets a name that ends behind the piece', () => {
+    const small = directory({ a: leaf });
+    const { image, inode, bytes, locate } = open(directory({ small }), {}, (located) => {
+      const { body, tailLength } = located.locate(small);
+      expect(tailLength).toBe(40);
+      located.view.setUint16(nameOff(body, 2), 45, true);
+      // Something that can be a name behind the tail.
+      located.bytes.fill(0x62, body + 40, body + 50);
+    });
+    const { body } = locate(small);
+    expect(find(image, inode(small), bytes.slice(body + 37, body + 45))).toBe(EUCLEAN);
+  });
+
   it('hazards 15 and 16, made by a writer', () => {
     const trees = [
       directory([['', leaf]]),

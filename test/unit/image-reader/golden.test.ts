@@ -75,8 +75,11 @@ describe.each(goldens)('%s', (name) => {
     expect(entries.length).toBeGreaterThan(10);
     expect(entries.some((entry) => entry.object() !== undefined)).toBe(true);
     expect(entries.some((entry) => (entry.content()?.length ?? 0) > 0)).toBe(true);
-    for (const entry of entries)
-      expect(contentOf(entry), entry.path).toEqual(pattern(Number(entry.size)));
+    for (const entry of entries) {
+      // Not toEqual, which takes seconds for these arrays.
+      const expected = pattern(Number(entry.size));
+      expect(Buffer.compare(contentOf(entry), expected), entry.path).toBe(0);
+    }
   });
 
   function contentOf(entry: ImageEntry): Uint8Array {

@@ -283,6 +283,16 @@ describe('damaged inodes', () => {
     expect(status(blocks)).toBe(EUCLEAN);
   });
 
+  it('hazard 8: a tail behind the last byte of the image', () => {
+    // An inode in the last slot: its body is the end of the image, so the tail crosses no boundary.
+    const { image, view } = open(directory());
+    const at = image.sizeBytes - INODE_COMPACT.SIZE;
+    view.setUint16(at, Layout.FLAT_INLINE << 1, true);
+    view.setUint16(at + INODE_COMPACT.MODE, 0o120777, true);
+    view.setUint32(at + INODE_COMPACT.SIZE_FIELD, 5, true);
+    expect(readInode(image, at / 32, new Inode())).toBe(EUCLEAN);
+  });
+
   it('hazard 7: an xattr area may end exactly at the end of the image', () => {
     const last = file('');
     const { status, view, image, locate } = open(directory({ last }));

@@ -107,13 +107,24 @@ describe('damaged metacopy, hazard 27', () => {
   ])('%s', (_, metacopy) => {
     expect(read(external(1, { redirect: '/x' }, { metacopy })).status).toBe(EUCLEAN);
   });
+
+  it('3 bytes, whatever the padding is', () => {
+    const node = external(1, { redirect: '/x' }, { metacopy: bytes(0, 3, 0) });
+    const { image, inode } = open(directory({ node }), {}, (located) => {
+      const at = located.locate(node).xattrStart + 12 + 4 + 'overlay.metacopy'.length;
+      expect(located.bytes.slice(at, at + 4)).toEqual(bytes(0, 3, 0, 0));
+      located.bytes[at + 3] = 9;
+    });
+    expect(readObjectRef(image, inode(node), new ObjectRef())).toBe(EUCLEAN);
+  });
 });
 
 describe('redirects, hazard 28', () => {
   it.each<[Bytes, number]>([
     ['', -Errno.EINVAL],
     ['/', -Errno.EINVAL],
-    ['x', -Errno.EINVAL],
+    ['x', -Errno.EIO],
+    ['..', -Errno.EIO],
     ['xx/yy', -Errno.EINVAL],
     ['//x', -Errno.EINVAL],
     ['/x/', -Errno.EINVAL],
@@ -150,6 +161,14 @@ describe('other inodes', () => {
     ];
     expect(read(file('x', { xattrs })).status).toBe(-Errno.EINVAL);
     expect(read(directory({}, { xattrs })).status).toBe(-Errno.EINVAL);
+  });
+
+  it('damage behind both attributes is EUCLEAN', () => {
+    // Shared entries come last.
+    const bad: TestXattr[] = [{ index: 9, name: 'x', value: '' }];
+    const node = external(1, { digest: sha256 }, { xattrs: bad });
+    const { image, inode } = open(directory({ node, other: file('', { xattrs: bad }) }));
+    expect(readObjectRef(image, inode(node), new ObjectRef())).toBe(EUCLEAN);
   });
 
   it('damaged attributes are EUCLEAN', () => {

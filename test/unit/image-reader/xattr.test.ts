@@ -161,6 +161,14 @@ describe('damaged attributes', () => {
   it.each<[string, TestNode, Damage]>([
     ['22: icount 1', inline, (view, at) => view.setUint16(at.offset + 2, 1, true)],
     ['22: shared ids beyond the area', inline, (view, at) => view.setUint8(at.xattrStart + 4, 5)],
+    [
+      '22: one shared id more than the area has, with a right id behind it',
+      shared,
+      (view, at) => {
+        view.setUint8(at.xattrStart + 4, 2);
+        view.setUint32(at.xattrStart + 16, view.getUint32(at.xattrStart + 12, true), true);
+      },
+    ],
     ['22: shared count 255', inline, (view, at) => view.setUint8(at.xattrStart + 4, 255)],
     [
       '23: value beyond the area',
