@@ -122,9 +122,12 @@ export function walkImage(
   return walk;
 }
 
-/** The cursor's entry is found by name. */
+/** The cursor's entry has a possible name and is found by it. */
 function isFound(image: Image): boolean {
   const { nameStart, nameLength } = entries;
+  for (let i = nameStart; i < nameStart + nameLength; i++) {
+    if (image.bytes[i] === 0 || image.bytes[i] === 0x2f) throw new Error('bad byte in a name');
+  }
   const found = findChild(image, directory, image.bytes, nameStart, nameLength);
   if (found >= 0) return found === entries.nid;
   if (found === -Errno.EUCLEAN) return entries.nid === Number.MAX_SAFE_INTEGER;

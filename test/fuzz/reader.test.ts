@@ -19,7 +19,7 @@ const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000_000);
 const scale = Number(process.env['FUZZ_SCALE'] ?? 1);
 console.log(`reader fuzz: SEED=${seed}`);
 
-/** Images that once broke the reader: name of the source, offset, size of the value, value. */
+/** Damage that once broke the reader, by name of the source. None so far. */
 const regressions: readonly { source: string; offset: number; bytes: number[] }[] = [];
 
 interface Source {
@@ -173,6 +173,12 @@ describe.each(sources)('$name', (source) => {
     const sound = Image.open(arena.bytes());
     const soundWalk = walkImage(sound);
     const offsets = metadataOffsets(sound);
+    for (const { offset, bytes } of regressions.filter((one) => one.source === source.name)) {
+      const before = arena.bytes().slice(offset, offset + bytes.length);
+      arena.memory.set(bytes, CANARY + offset);
+      check(arena, arena.size, true);
+      arena.memory.set(before, CANARY + offset);
+    }
     const next = random(seed);
     const variants = source.flips * scale;
     let opened = 0;
@@ -235,16 +241,4 @@ describe.each(sources)('$name', (source) => {
     }
     expect(opened).toBeGreaterThan(0);
   });
-
-  it.runIf(!source.isMissing && regressions.some((one) => one.source === source.name))(
-    'survives what once broke it',
-    () => {
-      const original = source.read();
-      for (const { offset, bytes } of regressions.filter((one) => one.source === source.name)) {
-        const arena = new Arena(original);
-        arena.memory.set(bytes, CANARY + offset);
-        check(arena, arena.size, true);
-      }
-    },
-  );
 });

@@ -1,6 +1,6 @@
 // Builds small composefs images for tests: every layout that a reader must accept, and, told so,
-// images that break a rule. It is not the product's writer and its layout is nobody's; the kernel and
-// fsck.erofs accept what it makes (test/unit/image-reader/builder.test.ts mounts one).
+// images that break a rule. It is not the product's writer and its layout is nobody's; erofs-utils
+// accept what it makes (test/unit/image-reader/builder.test.ts), and so does the kernel.
 //
 //   import { buildImage, locateImage } from '../support/image-builder.ts';
 //   import { directory, external, file, symlink } from '../support/image-nodes.ts';

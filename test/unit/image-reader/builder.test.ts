@@ -1,5 +1,4 @@
-// The builder is a test's foundation, so it is held against erofs-utils here. That the kernel mounts
-// its images and shows the same is checked in the differential tests.
+// The builder is the foundation of other tests, so it is held against erofs-utils here.
 
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
