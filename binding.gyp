@@ -3,7 +3,11 @@
   "targets": [
     {
       "target_name": "composefs_native",
-      "sources": ["native/addon.cc", "native/session.cc", "native/sys.cc"],
+      "sources": [
+        "native/addon.cc", "native/files_addon.cc", "native/object_store.cc", "native/scan.cc",
+        "native/session.cc", "native/sys.cc", "native/verity.cc", "native/verity_addon.cc",
+        "native/verity_sha2.cc", "native/verity_sha2_x86.cc"
+      ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       "defines": ["NAPI_VERSION=8", "NODE_ADDON_API_DISABLE_CPP_EXCEPTIONS"],
       "cflags_cc!": ["-std=gnu++17", "-std=gnu++20", "-fno-rtti"],

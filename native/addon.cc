@@ -13,8 +13,10 @@
 #include <tuple>
 #include <type_traits>
 
+#include "files_addon.h"
 #include "session.h"
 #include "sys.h"
+#include "verity_addon.h"
 
 namespace composefs {
 namespace {
@@ -346,6 +348,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::OpenBacking>>(exports, "openBacking");
   Export<Plain<sys::CloseBacking>>(exports, "closeBacking");
   Export<Syslog>(exports, "syslog");
+  verity::Register(env, exports);
+  files::Register(env, exports);
   return exports;
 }
 

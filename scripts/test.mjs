@@ -4,7 +4,7 @@
 //   npm test -- --tier unit,e2e   only these tiers (static, unit, fuzz, differential, e2e)
 //   npm test -- -t 'a name'       everything else goes to vitest
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { capture, run } from './lib/process.mjs';
@@ -12,12 +12,9 @@ import { root, setup } from './setup.mjs';
 
 /** Time limits are for hangs, several times what a tier needs on two cores. */
 const staticChecks = ['typecheck', 'lint', 'format:check'];
-const tierLimits = { unit: 5, fuzz: 8, differential: 10, e2e: 10 };
+const tierLimits = { unit: 5, fuzz: 12, differential: 12, e2e: 10 };
 const allTiers = ['static', ...Object.keys(tierLimits)];
 const minuteMs = 60_000;
-
-/** Where the test support code keeps every temporary directory, so that leftovers are visible. */
-const temporaryPrefix = join(tmpdir(), 'composefs-test-');
 
 function usage(message) {
   console.error(`test: ${message}; tiers are ${allTiers.join(', ')}`);
@@ -66,7 +63,7 @@ async function runTier(tier, rest, folder) {
     ],
     {
       cwd: root,
-      env: { ...process.env, COMPOSEFS_TEST_RECORD: recordPath },
+      env: { ...process.env, COMPOSEFS_TEST_RECORD: recordPath, TMPDIR: folder },
       timeoutMs: tierLimits[tier] * minuteMs,
     },
   );
@@ -83,17 +80,17 @@ async function runTier(tier, rest, folder) {
   return outcome;
 }
 
-/** Mounts below our temporary directories: a test that leaves one has not cleaned up. */
-function leftoverMounts() {
+/** Mounts below the run's temporary directory: a test that leaves one has not cleaned up. */
+function leftoverMounts(folder) {
   return readFileSync('/proc/self/mounts', 'utf8')
     .split('\n')
     .map((line) => line.split(' ')[1] ?? '')
-    .filter((mountpoint) => mountpoint.startsWith(temporaryPrefix))
+    .filter((mountpoint) => mountpoint.startsWith(`${folder}/`))
     .reverse();
 }
 
-function checkLeftovers() {
-  const left = leftoverMounts();
+function checkLeftovers(folder) {
+  const left = leftoverMounts(folder);
   for (const mountpoint of left)
     if (capture('umount', ['-l', mountpoint]).code !== 0)
       capture('fusermount3', ['-uz', mountpoint]);
@@ -138,7 +135,9 @@ function printSummary(results, everythingRan) {
 }
 
 const { tiers, rest } = parseArguments(process.argv.slice(2));
-const folder = mkdtempSync(temporaryPrefix);
+// Everything temporary of the run is in here; ordinary users may enter, since some tests are theirs.
+const folder = mkdtempSync(join(tmpdir(), 'composefs-test-'));
+chmodSync(folder, 0o755);
 const results = [];
 let started = Date.now();
 
@@ -155,7 +154,7 @@ try {
 } catch (error) {
   record('setup', { tests: [], errors: [error.message] });
 }
-const leftovers = checkLeftovers();
+const leftovers = checkLeftovers(folder);
 if (leftovers.errors.length > 0) record('clean-up', leftovers);
 rmSync(folder, { recursive: true, force: true });
 process.exitCode = printSummary(results, rest.length === 0) ? 0 : 1;

@@ -171,10 +171,7 @@ export class VerityError extends ComposefsError {
   readonly expected: string;
   readonly actual: string;
   constructor(path: string, expected: string, actual: string) {
-    super(
-      'CFS_VERITY',
-      `${path}: the fs-verity digest is ${actual}, but ${expected} is expected`,
-    );
+    super('CFS_VERITY', `${path}: the fs-verity digest is ${actual}, but ${expected} is expected`);
     this.path = path;
     this.expected = expected;
     this.actual = actual;
@@ -193,6 +190,30 @@ export class FileChangedError extends ComposefsError {
   }
   static {
     this.prototype.name = 'FileChangedError';
+  }
+}
+
+/** A source directory, or something in it, cannot be read. */
+export class SourceError extends ComposefsError {
+  readonly path: string;
+  constructor(message: string, path: string) {
+    super('CFS_SOURCE', message);
+    this.path = path;
+  }
+  static {
+    this.prototype.name = 'SourceError';
+  }
+}
+
+/** A file cannot be put into an object store; `path` is the file or the object. */
+export class StoreError extends ComposefsError {
+  readonly path: string;
+  constructor(message: string, path: string) {
+    super('CFS_STORE', message);
+    this.path = path;
+  }
+  static {
+    this.prototype.name = 'StoreError';
   }
 }
 

@@ -35,10 +35,38 @@ export const MEASURED = { STATUS: 0, DIGEST: 8, SIZE: 72 } as const;
 export interface NativeBlockHasher {
   /**
    * Writes the digests of the blocks of `input[start, start + length)`, the last one padded with
-   * zeros, to `digests` from byte `at` on. The number of blocks. About 0.2 us beside the hashing.
+   * zeros, to `digests` from byte `at` on. The number of blocks. About 0.15 us beside the hashing.
    */
   hash(start: number, length: number, at: number): number;
 }
+
+/** A record of `scanDirectory`: struct ScanHeader of native/scan.h. */
+export const SCAN_RECORD = {
+  LENGTH: 0,
+  MODE: 4,
+  UID: 8,
+  GID: 12,
+  SIZE_FIELD: 16,
+  MTIME_SECONDS: 24,
+  MTIME_NANOSECONDS: 32,
+  RDEV: 36,
+  INO: 40,
+  DEV: 48,
+  NLINK: 56,
+  NAME_LENGTH: 60,
+  CONTENT_LENGTH: 62,
+  XATTRS_LENGTH: 64,
+  SIZE: 72,
+} as const;
+
+/** What `scanDirectory` shall read besides attributes. */
+export const SCAN_FLAG = { XATTRS: 1, USER_XATTRS_ONLY: 2 } as const;
+
+/** A result of `storeObjects`; STATUS is the size, -errno, or VERITY_STATUS.CHANGED. */
+export const STORED_RECORD = { STATUS: 0, OUTCOME: 8, DIGEST: 16, SIZE: 48 } as const;
+
+/** What became of a file that was to be stored. */
+export const STORED_OUTCOME = { FAILED: 0, ADDED: 1, PRESENT: 2, PRESENT_BUT_WRONG: 3 } as const;
 
 /**
  * One open /dev/fuse descriptor with its two buffers, which stay referenced (and must not be
@@ -182,6 +210,23 @@ export interface NativeAddon {
     input: Uint8Array,
     digests: Uint8Array,
   ) => NativeBlockHasher;
+  /**
+   * Reads a directory on the thread pool: SCAN_RECORDs of itself (without a name) and of its
+   * entries, each followed by name, link target or content (of regular files up to `inlineMax`
+   * bytes), and attributes as u16 and u32 length, name, value. Or the errno (negative) and the name
+   * of the entry that could not be read.
+   */
+  scanDirectory(
+    path: Uint8Array,
+    flags: number,
+    inlineMax: number,
+  ): Promise<Uint8Array | { errno: number; name: Uint8Array }>;
+  /**
+   * Stores files (NUL-terminated paths) as objects named by their fs-verity SHA-256 digest, on the
+   * thread pool: STORED_RECORDs. Objects are complete and on the disk before they get their name.
+   * -EBADF for a descriptor that is not from openBasedir.
+   */
+  storeObjects(basedirFd: number, paths: Uint8Array): Promise<Uint8Array> | number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
   syslog(priority: number, line: string): void;
 }

@@ -1,17 +1,12 @@
 #!/usr/bin/env node
 // composefs-fuse: mounts a composefs image. See HELP in options.ts.
 
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { takeReadyDescriptor } from '../fuse/readiness.ts';
 import { startInBackground } from './background.ts';
 import { describeError, ExitCode, exitCodeOf } from './exit.ts';
 import { HELP, parseCommandLine } from './options.ts';
-
-function version(): string {
-  const path = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
-}
+import { version } from './version.ts';
 
 function fail(message: string, exitCode: number): void {
   process.stderr.write(`composefs-fuse: ${message}\n`);

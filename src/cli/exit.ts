@@ -9,6 +9,7 @@ import {
   UnsupportedFeatureError,
   UsageError,
 } from '../errors.ts';
+import { escapeControls } from './escape-controls.ts';
 
 export const ExitCode = {
   OK: 0,
@@ -43,12 +44,4 @@ export function describeError(error: unknown): string {
     return escapeControls(line);
   }
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
-}
-
-function escapeControls(text: string): string {
-  return text.replace(
-    // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-    /[\u0000-\u001f\u007f]/g,
-    (character) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
 }

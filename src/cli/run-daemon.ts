@@ -41,9 +41,10 @@ export async function runDaemon(
       daemon.check();
       return ExitCode.OK;
     }
+    // First: a signal that comes while the mount is made must end it, not leave it dead.
+    endOnSignals(daemon);
     daemon.start();
     if (options.pidFile !== undefined) writePidFile(options.pidFile, daemon);
-    endOnSignals(daemon);
     // Nothing of the daemon may keep another filesystem busy.
     process.chdir('/');
     if (readyDescriptor !== undefined) announce(readyDescriptor, { ready: true });

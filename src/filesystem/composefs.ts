@@ -264,8 +264,10 @@ export class ComposefsFilesystem {
   #openObject(inode: Inode): number {
     const ref = this.#objectRef;
     const status = readObjectRef(this.image, inode, ref);
-    if (status < 0)
-      return this.#damaged(inode.nid, 'the reference to its object is invalid', status);
+    if (status < 0) {
+      const errno = status === -Errno.EUCLEAN ? status : -Errno.EIO;
+      return this.#damaged(inode.nid, 'the reference to its object is invalid', errno);
+    }
     const fd = this.#objects.open(this.image.bytes, ref.pathStart, ref.pathLength);
     if (fd < 0) return this.#refused(inode, fd);
     if (this.#objects.hasSize(inode.sizeLow, inode.sizeHigh)) return fd;

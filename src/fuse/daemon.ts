@@ -64,6 +64,7 @@ export class Daemon {
   #mount: FuseMount | undefined;
   #session: NativeSession | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
+  readonly #problems = new Set<string>();
   #mountpoint = '';
   #failed = false;
   #isEnded = false;
@@ -228,7 +229,7 @@ export class Daemon {
   #onMessage(message: WorkerMessage): void {
     switch (message.kind) {
       case 'problem':
-        this.#paths?.find(message.problem.nid, (path) => this.#logProblem(message.problem, path));
+        this.#onProblem(message.problem);
         break;
       case 'bug':
         this.#log.error(
@@ -246,6 +247,14 @@ export class Daemon {
         this.#log.debug(`a worker ended: ${message.end}`);
         break;
     }
+  }
+
+  /** Every worker reports a file once; together they do so only once here. */
+  #onProblem(problem: Problem): void {
+    const key = `${problem.kind} ${problem.nid}`;
+    if (this.#problems.has(key)) return;
+    this.#problems.add(key);
+    this.#paths?.find(problem.nid, (path) => this.#logProblem(problem, path));
   }
 
   #logProblem(problem: Problem, path: string | undefined): void {

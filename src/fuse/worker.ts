@@ -1,6 +1,6 @@
-// Entry of a serving thread. It prepares everything, waits until the main thread has mounted, then
-// runs the synchronous loop until the connection ends. It never returns to its event loop in
-// between, so nothing can be sent to it; it posts problems to the main thread.
+// Entry of a serving thread. It loads its modules, waits until the main thread has mounted, then runs
+// the synchronous loop until the connection ends. It never returns to its event loop in between, so
+// nothing can be sent to it; it posts problems to the main thread.
 
 import { parentPort, workerData } from 'node:worker_threads';
 import { ComposefsFilesystem } from '../filesystem/composefs.ts';
@@ -29,25 +29,12 @@ if (port === null) throw new Error('worker.ts runs only as a worker thread of th
 const setup = workerData as WorkerSetup;
 const post = (message: WorkerMessage): void => port.postMessage(message);
 
-const native = loadNative();
-const image = Image.open(new Uint8Array(setup.image));
-const filesystem = new ComposefsFilesystem(
-  image,
-  new ObjectStore(native, setup.basedirs),
-  new ProblemReporter((problem) => post({ kind: 'problem', problem })),
-  { acl: setup.acl },
-);
-const statistics = new StatisticsSource(setup.statisticsPath, image.sizeBytes, image.inodeCount);
-const dispatcher = new Dispatcher(
-  (error, opcode, nodeid) => {
-    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-    post({ kind: 'bug', stack, opcode, nodeid });
-  },
-  setup.trace ? traceToPort(post) : undefined,
-);
-
 const control = new Control(setup.control);
-if (control.waitForStart() === ControlState.SERVE) {
+// The image is still being read by the main thread, and may turn out not to be one.
+if (control.waitForStart() === ControlState.SERVE) serve();
+
+function serve(): void {
+  const native = loadNative();
   const request = new Uint8Array(REQUEST_BUFFER_SIZE);
   const reply = new Uint8Array(REPLY_BUFFER_SIZE);
   const session = new native.Session(
@@ -57,17 +44,29 @@ if (control.waitForStart() === ControlState.SERVE) {
     setup.wakeDescriptor,
   );
   session.setPolling(setup.pollingMicroseconds);
+  const image = Image.open(new Uint8Array(setup.image));
   const slot = new Slot(
     new Request(request),
     new Reply(reply),
-    filesystem,
-    statistics,
+    new ComposefsFilesystem(
+      image,
+      new ObjectStore(native, setup.basedirs),
+      new ProblemReporter((problem) => post({ kind: 'problem', problem })),
+      { acl: setup.acl },
+    ),
+    new StatisticsSource(setup.statisticsPath, image.sizeBytes, image.inodeCount),
     new ProcCaller(),
     (fd, offset, length, at) => session.readObject(fd, offset, length, at),
   );
+  const dispatcher = new Dispatcher(reportBug, setup.trace ? traceToPort(post) : undefined);
   const end = serveSession(session, slot, dispatcher, (text) =>
     post({ kind: 'refused-reply', text }),
   );
   session.close();
   post({ kind: 'ended', end });
+}
+
+function reportBug(error: unknown, opcode: number, nodeid: number): void {
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  post({ kind: 'bug', stack, opcode, nodeid });
 }

@@ -2,6 +2,7 @@
 // node, so that a million files cost what their bytes cost. ImageTree is the comfortable interface
 // to it; the reader of dumps and the writer work on the records.
 
+import { S_IFDIR, S_IFMT } from '../image-reader/format.ts';
 import { ByteHeap } from './byte-heap.ts';
 import { hashBytes } from './interner.ts';
 import { grown } from './u32-list.ts';
@@ -32,8 +33,9 @@ export const NODE = {
   /** An XattrSet. */
   XATTRS: 11,
   /**
-   * Hard link: the node it names. Device: rdev. Symlink: HeapRef of the target. Regular file with
-   * NodeFlag.INLINE: HeapRef of the content. Other regular file: digest value + 1, or 0 for none.
+   * Hard link: the node it names. Directory: how many subdirectories it has. Device: rdev. Symlink:
+   * HeapRef of the target. Regular file with NodeFlag.INLINE: HeapRef of the content. Other regular
+   * file: digest value + 1, or 0 for none.
    */
   CONTENT: 12,
   /** External file: the object path as made by objectPathWord(), or 0 for none. */
@@ -47,7 +49,7 @@ export const MODE_WORD = { MODE_MASK: 0xffff, NAME_LENGTH_SHIFT: 16, FLAGS_SHIFT
 export const NodeFlag = {
   /** The content of a regular file lies in the image. */
   INLINE: 1,
-  /** Only one more name of the node in CONTENT. All other words but PARENT and NAME are 0. */
+  /** Only one more name of the node in CONTENT; the other words but MODE, PARENT, NAME are unused. */
   HARD_LINK: 2,
 } as const;
 
@@ -60,12 +62,15 @@ export class NodeTable {
   readonly heap: ByteHeap = new ByteHeap();
   readonly xattrs: XattrTable = new XattrTable(this.heap);
   /** Open addressing over (parent, name): node + 1, or 0 for a free slot. At most half full. */
-  #slots: Int32Array = new Int32Array(256);
-  #namedCount: number = 0;
+  #slots: Int32Array = new Int32Array(1024);
+  /** Names in directories: all nodes but the root and the writer's own. */
+  namedCount: number = 0;
+  /** First of the nodes that writeImage() adds below NO_NODE, or NO_NODE. See root-whiteouts.ts. */
+  rootWhiteouts: NodeId = NO_NODE;
 
   /**
-   * Adds a node with this name; every other word is 0. The name must be legal and free, which is the
-   * caller's to check. A node below NO_NODE is not found by findChild().
+   * Adds a node with this name, which must be legal; every other word is 0. Returns -1 and adds
+   * nothing if the directory has the name. A node below NO_NODE is not found by findChild().
    */
   append(
     parent: NodeId,
@@ -74,7 +79,9 @@ export class NodeTable {
     end: number,
     mode: number,
     flags: number,
-  ): NodeId {
+  ): NodeId | -1 {
+    const slot = parent === NO_NODE ? -1 : this.#findSlot(parent, bytes, start, end);
+    if (slot >= 0 && this.#slots[slot] !== 0) return -1;
     const node = this.count++;
     const base = node * NODE.WORDS;
     if (base + NODE.WORDS > this.words.length) this.words = grown(this.words, base + NODE.WORDS);
@@ -85,29 +92,17 @@ export class NodeTable {
       (flags << MODE_WORD.FLAGS_SHIFT);
     words[base + NODE.PARENT] = parent;
     words[base + NODE.NAME] = this.heap.add(bytes, start, end);
-    if (parent !== NO_NODE) this.#index(node, hashBytes(parent, bytes, start, end));
+    if (parent === NO_NODE) return node;
+    if ((mode & S_IFMT) === S_IFDIR) words[parent * NODE.WORDS + NODE.CONTENT]!++;
+    this.#slots[slot] = node + 1;
+    this.namedCount++;
+    if (this.namedCount * 2 > this.#slots.length) this.#grow();
     return node;
   }
 
   /** The node of that name in a directory, or -1. */
   findChild(parent: NodeId, bytes: Uint8Array, start: number, end: number): NodeId | -1 {
-    const length = end - start;
-    const words = this.words;
-    const mask = this.#slots.length - 1;
-    let slot = hashBytes(parent, bytes, start, end) & mask;
-    for (;;) {
-      const node = this.#slots[slot]! - 1;
-      if (node < 0) return -1;
-      const base = node * NODE.WORDS;
-      if (
-        words[base + NODE.PARENT] === parent &&
-        nameLengthOf(words[base + NODE.MODE]!) === length &&
-        this.heap.isEqual(words[base + NODE.NAME]!, bytes, start, length)
-      ) {
-        return node;
-      }
-      slot = (slot + 1) & mask;
-    }
+    return this.#slots[this.#findSlot(parent, bytes, start, end)]! - 1;
   }
 
   nameLength(node: NodeId): number {
@@ -137,12 +132,10 @@ export class NodeTable {
     return this.words[node * NODE.WORDS + NODE.PARENT]!;
   }
 
-  /** Exact up to 2^53, and certainly above 2^53 for larger sizes. */
+  /** Exact up to 2^53, rounded above. */
   size(node: NodeId): number {
     const base = node * NODE.WORDS;
-    return (
-      this.words[base + NODE.SIZE_HIGH]! * 0x1_0000_0000 + this.words[base + NODE.SIZE_LOW]!
-    );
+    return this.words[base + NODE.SIZE_HIGH]! * 0x1_0000_0000 + this.words[base + NODE.SIZE_LOW]!;
   }
 
   /** The node that the names of a chain of hard links stand for. */
@@ -163,20 +156,36 @@ export class NodeTable {
     return `/${names.reverse().join('/')}`;
   }
 
-  #index(node: NodeId, hash: number): void {
-    let mask = this.#slots.length - 1;
-    let slot = hash & mask;
-    while (this.#slots[slot] !== 0) slot = (slot + 1) & mask;
-    this.#slots[slot] = node + 1;
-    this.#namedCount++;
-    if (this.#namedCount * 2 <= this.#slots.length) return;
+  /** The slot that holds the node of that name, or the free one where it belongs. */
+  #findSlot(parent: NodeId, bytes: Uint8Array, start: number, end: number): number {
+    const length = end - start;
+    const { words, heap } = this;
+    const slots = this.#slots;
+    const mask = slots.length - 1;
+    let slot = hashBytes(parent, bytes, start, end) & mask;
+    for (;;) {
+      const node = slots[slot]! - 1;
+      if (node < 0) return slot;
+      const base = node * NODE.WORDS;
+      if (
+        words[base + NODE.PARENT] === parent &&
+        nameLengthOf(words[base + NODE.MODE]!) === length &&
+        heap.isEqual(words[base + NODE.NAME]!, bytes, start, length)
+      ) {
+        return slot;
+      }
+      slot = (slot + 1) & mask;
+    }
+  }
 
+  #grow(): void {
     const old = this.#slots;
-    const slots = new Int32Array(old.length * 2);
-    mask = slots.length - 1;
-    for (const entry of old) {
+    const slots = new Int32Array(old.length * 4);
+    const mask = slots.length - 1;
+    for (let i = 0; i < old.length; i++) {
+      const entry = old[i]!;
       if (entry === 0) continue;
-      slot = this.#hashOf(entry - 1) & mask;
+      let slot = this.#hashOf(entry - 1) & mask;
       while (slots[slot] !== 0) slot = (slot + 1) & mask;
       slots[slot] = entry;
     }

@@ -3,6 +3,7 @@
 // one value. What is stored is canonical: equal paths have equal words.
 
 import { SHA256_SIZE } from '../image-reader/format.ts';
+import { copyBytes } from './byte-heap.ts';
 import type { XattrTable } from './xattr-table.ts';
 
 /** Length of `xx/yyyy...` for 32 bytes. */
@@ -58,16 +59,17 @@ export function writeObjectPath(
   out: Uint8Array,
   at: number,
 ): number {
-  const bytes = xattrs.values.bytesOf(objectPathValue(word));
+  const { values } = xattrs;
+  const value = objectPathValue(word);
+  const bytes = values.chunkOf(value);
+  const start = values.offsetOf(value);
   if (!isDigestPath(word)) {
-    out.set(bytes, at);
-    return at + bytes.length;
+    copyBytes(bytes, start, start + values.lengthOf(value), out, at);
+    return at + values.lengthOf(value);
   }
-  const slashAt = at + 2;
-  let end = writeHex(bytes, 0, 1, out, at);
+  const slashAt = writeHex(bytes, start, start + 1, out, at);
   out[slashAt] = SLASH;
-  end = writeHex(bytes, 1, SHA256_SIZE, out, slashAt + 1);
-  return end;
+  return writeHex(bytes, start + 1, start + SHA256_SIZE, out, slashAt + 1);
 }
 
 /** Writes two lower-case digits for each byte. Returns the offset behind them. */

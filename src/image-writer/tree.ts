@@ -16,15 +16,7 @@ import {
   SHA256_SIZE,
   SYMLINK_SIZE_MAX,
 } from '../image-reader/format.ts';
-import {
-  MODE_WORD,
-  NO_NODE,
-  NODE,
-  NodeFlag,
-  type NodeId,
-  NodeTable,
-  ROOT_NODE,
-} from './nodes.ts';
+import { MODE_WORD, NO_NODE, NODE, NodeFlag, type NodeId, NodeTable, ROOT_NODE } from './nodes.ts';
 import { objectPathLength, objectPathWord, writeObjectPath } from './object-path.ts';
 import { XATTR_NAME_MAX } from './xattr-table.ts';
 
@@ -82,7 +74,7 @@ export class ImageTree {
 
   /** Names in the tree, the root included. */
   get size(): number {
-    return this.nodes.count;
+    return this.nodes.namedCount + 1;
   }
 
   /** Adds a file, directory or other object to the directory `parent`. Throws TreeError. */
@@ -96,7 +88,7 @@ export class ImageTree {
     }
     const isInline = type === S_IFREG && (attributes.content?.length ?? 0) > 0;
     const flags = isInline ? NodeFlag.INLINE : 0;
-    const node = this.nodes.append(parent, bytes, 0, bytes.length, attributes.mode, flags);
+    const node = this.#append(parent, bytes, attributes.mode, flags);
     this.#fill(node, attributes);
     return node;
   }
@@ -110,7 +102,7 @@ export class ImageTree {
       throw problem('a directory cannot have a second name', this.#pathBelow(parent, bytes));
     }
     const mode = this.nodes.mode(final);
-    const node = this.nodes.append(parent, bytes, 0, bytes.length, mode, NodeFlag.HARD_LINK);
+    const node = this.#append(parent, bytes, mode, NodeFlag.HARD_LINK);
     this.nodes.words[node * NODE.WORDS + NODE.CONTENT] = final;
     return node;
   }
@@ -258,7 +250,12 @@ export class ImageTree {
     if (isDots(name) || name.includes(SLASH) || name.includes(0)) {
       fail('a name is not . or .. and has no slash or NUL');
     }
-    if (this.nodes.findChild(parent, name, 0, name.length) >= 0) fail('the name exists already');
+  }
+
+  #append(parent: NodeId, name: Uint8Array, mode: number, flags: number): NodeId {
+    const node = this.nodes.append(parent, name, 0, name.length, mode, flags);
+    if (node < 0) throw problem('the name is there already', this.#pathBelow(parent, name));
+    return node;
   }
 
   #pathBelow(parent: NodeId, name: Uint8Array): string {

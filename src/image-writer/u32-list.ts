@@ -16,10 +16,7 @@ export class U32List {
 }
 
 /** A copy of at least `length` items, doubled so that growth is linear in all. */
-export function grown(
-  items: Uint32Array<ArrayBuffer>,
-  length: number,
-): Uint32Array<ArrayBuffer> {
+export function grown(items: Uint32Array<ArrayBuffer>, length: number): Uint32Array<ArrayBuffer> {
   const result = new Uint32Array(Math.max(length, items.length * 2));
   result.set(items);
   return result;

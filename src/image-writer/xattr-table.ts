@@ -14,6 +14,16 @@ export const XATTR_NAME_MAX = 255;
  */
 export const XATTR_COST = { AREA: 12, ENTRY: 7, MAX: 32767 } as const;
 
+/** Words of a set before its pairs. Those but LENGTH belong to the writer, which works on a copy. */
+export const SET = {
+  LENGTH: 0,
+  /** How many of the pairs are stored once for several inodes. */
+  SHARED: 1,
+  /** Size of the entries of the others. */
+  INLINE_SIZE: 2,
+  PAIRS: 3,
+} as const;
+
 /** Number of a list of pairs. */
 export type XattrSet = number;
 export const NO_XATTRS: XattrSet = 0;
@@ -28,7 +38,7 @@ export class XattrTable {
   readonly #pairNames: U32List = new U32List();
   readonly #pairValues: U32List = new U32List();
   #pairSlots: Int32Array = new Int32Array(256);
-  /** Every set as its length and its pairs; a set's number is its index here. Begins with none. */
+  /** Every set, one behind the other; a set's number is its index here. Begins with the empty one. */
   readonly #sets: U32List = new U32List();
   #setCount: number = 0;
   #setSlots: Int32Array = new Int32Array(256);
@@ -43,7 +53,7 @@ export class XattrTable {
   constructor(heap: ByteHeap) {
     this.names = new Interner(heap);
     this.values = new Interner(heap);
-    this.#sets.push(0);
+    this.#pushSetHeader(0);
   }
 
   get pairCount(): number {
@@ -58,7 +68,7 @@ export class XattrTable {
     return this.#pairValues.items[pair]!;
   }
 
-  /** How many attributes a set has. Pair i of it is at(set + 1 + i). */
+  /** How many attributes a set has. Pair i of it is at(set + SET.PAIRS + i). */
   lengthOf(set: XattrSet): number {
     return this.#sets.items[set]!;
   }
@@ -81,8 +91,8 @@ export class XattrTable {
 
   /** Adds all attributes of a finished set to the draft. */
   addSet(set: XattrSet): void {
-    const end = set + 1 + this.lengthOf(set);
-    for (let i = set + 1; i < end; i++) {
+    const start = set + SET.PAIRS;
+    for (let i = start; i < start + this.lengthOf(set); i++) {
       const pair = this.at(i);
       this.addToSet(this.nameOf(pair), this.valueOf(pair));
     }
@@ -124,11 +134,16 @@ export class XattrTable {
     }
     const set = this.#sets.length;
     this.#setSlots[slot] = set;
-    this.#sets.push(draft.length);
+    this.#pushSetHeader(draft.length);
     for (let i = 0; i < draft.length; i++) this.#sets.push(draft.items[i]!);
     this.#setCount++;
     if (this.#setCount * 2 > this.#setSlots.length) this.#growSets();
     return set;
+  }
+
+  #pushSetHeader(length: number): void {
+    this.#sets.push(length);
+    for (let i: number = SET.LENGTH + 1; i < SET.PAIRS; i++) this.#sets.push(0);
   }
 
   #isDraft(set: XattrSet): boolean {
@@ -136,17 +151,18 @@ export class XattrTable {
     const words = this.#sets.items;
     if (words[set] !== length) return false;
     for (let i = 0; i < length; i++) {
-      if (words[set + 1 + i] !== this.#draft.items[i]) return false;
+      if (words[set + SET.PAIRS + i] !== this.#draft.items[i]) return false;
     }
     return true;
   }
 
   #growSets(): void {
-    const slots = new Int32Array(this.#setSlots.length * 2);
+    const slots = new Int32Array(this.#setSlots.length * 4);
     const mask = slots.length - 1;
     const words = this.#sets.items;
-    for (let set = 1; set < this.#sets.length; set += 1 + words[set]!) {
-      let slot = hashWords(words, set + 1, set + 1 + words[set]!) & mask;
+    for (let set = SET.PAIRS; set < this.#sets.length; set += SET.PAIRS + words[set]!) {
+      const start = set + SET.PAIRS;
+      let slot = hashWords(words, start, start + words[set]!) & mask;
       while (slots[slot] !== NO_XATTRS) slot = (slot + 1) & mask;
       slots[slot] = set;
     }
@@ -171,7 +187,7 @@ export class XattrTable {
   }
 
   #growPairs(): void {
-    const slots = new Int32Array(this.#pairSlots.length * 2);
+    const slots = new Int32Array(this.#pairSlots.length * 4);
     const mask = slots.length - 1;
     for (let pair = 0; pair < this.pairCount; pair++) {
       let slot = hashPair(this.nameOf(pair), this.valueOf(pair)) & mask;

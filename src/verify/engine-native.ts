@@ -7,7 +7,10 @@ import { DESCRIPTOR } from './descriptor.ts';
 import type { BlockHasher, DigestEngine, FileHasher } from './engine.ts';
 import type { DigestAlgorithm, VerityParameters } from './parameters.ts';
 
-/** Bytes that cross into the addon at a time: copying them costs a tenth of hashing them. */
+/**
+ * Bytes that cross into the addon at a time. They are copied: 1600 MB/s come out of measureBytes where
+ * the hashing alone does 2600.
+ */
 const INPUT_SIZE = 1 << 17;
 
 /**
@@ -85,9 +88,19 @@ export function createNativeEngine(variant?: string): DigestEngine & { files: Fi
     if (index < 0) throw new RangeError(`no ${algorithm} implementation ${variant} here`);
     return index;
   };
+  // A hasher keeps nothing between calls: all trees of a thread share one, not 132 KiB for each.
+  const hashers = new Map<string, NativeHasher>();
   return {
     name: variant === undefined ? 'native' : `native ${variant}`,
-    createHasher: (parameters) => new NativeHasher(native, parameters, indexOf(parameters)),
+    createHasher: (parameters) => {
+      const { algorithm, blockSize, salt } = parameters;
+      const key = `${algorithm} ${blockSize}`;
+      const hasher =
+        (salt.length === 0 ? hashers.get(key) : undefined) ??
+        new NativeHasher(native, parameters, indexOf(parameters));
+      if (salt.length === 0) hashers.set(key, hasher);
+      return hasher;
+    },
     files: {
       hashRange: (parameters, fd, offset, length) => {
         const { algorithmNumber, blockSize, salt } = parameters;

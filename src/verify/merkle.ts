@@ -112,7 +112,7 @@ export class MerkleBuilder {
   /** A full level is raised only when more arrives, for until then it may be the top. */
   #append(index: number, digests: Uint8Array): void {
     const { blockSize } = this.#parameters;
-    for (let at = 0; at < digests.length; ) {
+    for (let at = 0; at < digests.length;) {
       if (index === this.#levels.length) {
         this.#levels.push({ digests: new Uint8Array(blockSize), used: 0 });
       }
@@ -136,7 +136,7 @@ export class MerkleBuilder {
 
 /**
  * The leaves of a file's tree: `digestSize` bytes for each block of content, 1/128 of the file with
- * SHA-256 and 4 KiB blocks, 1/64 with SHA-512; and 256 KiB for hashing. The levels above are not
+ * SHA-256 and 4 KiB blocks, 1/64 with SHA-512; and 4 or 8 KiB to hash into. The levels above are not
  * kept: `digest` is computed from the leaves, so comparing it once covers them all.
  */
 export class MerkleTree {
@@ -212,7 +212,7 @@ export class MerkleTree {
   toBytes(): Uint8Array {
     const { blockSize, digestSize } = this.parameters;
     const levels: Uint8Array[] = [];
-    for (let level = this.leaves; level.length > digestSize; ) {
+    for (let level = this.leaves; level.length > digestSize;) {
       const padded = new Uint8Array(Math.ceil(level.length / blockSize) * blockSize);
       padded.set(level);
       levels.unshift(padded);

@@ -171,10 +171,10 @@ const meant: readonly Meant[] = [
       'No writer makes `.`, `..` or NUL in a redirect. The kernel resolves the first ' +
       'two and stops at the third; we refuse all of them.',
     rows: {
-      'redirect-dot': ['reads "object"', 'open EINVAL'],
-      'redirect-dot-dot-inside': ['reads "object"', 'open EINVAL'],
-      'redirect-dot-dot-outside': ['open EXDEV', 'open EINVAL'],
-      'redirect-nul': ['reads "object"', 'open EINVAL'],
+      'redirect-dot': ['reads "object"', 'open EIO'],
+      'redirect-dot-dot-inside': ['reads "object"', 'open EIO'],
+      'redirect-dot-dot-outside': ['open EXDEV', 'open EIO'],
+      'redirect-nul': ['reads "object"', 'open EIO'],
     },
   },
   {
@@ -183,14 +183,14 @@ const meant: readonly Meant[] = [
       'the attributes as well, so that a directory with such a file cannot be listed ' +
       'with `ls -l`.',
     rows: {
-      'redirect-double-slash': ['lstat EINVAL', 'open EINVAL'],
-      'redirect-empty': ['lstat EINVAL', 'open EINVAL'],
-      'redirect-leading-double-slash': ['lstat EINVAL', 'open EINVAL'],
-      'redirect-no-leading-slash': ['lstat EIO', 'open EINVAL'],
+      'redirect-double-slash': ['lstat EINVAL', 'open EIO'],
+      'redirect-empty': ['lstat EINVAL', 'open EIO'],
+      'redirect-leading-double-slash': ['lstat EINVAL', 'open EIO'],
+      'redirect-no-leading-slash': ['lstat EIO', 'open EIO'],
       'redirect-none': ['lstat EIO', 'open EIO'],
-      'redirect-only-slash': ['lstat EINVAL', 'open EINVAL'],
-      'redirect-relative-with-slash': ['lstat EINVAL', 'open EINVAL'],
-      'redirect-trailing-slash': ['lstat EINVAL', 'open EINVAL'],
+      'redirect-only-slash': ['lstat EINVAL', 'open EIO'],
+      'redirect-relative-with-slash': ['lstat EINVAL', 'open EIO'],
+      'redirect-trailing-slash': ['lstat EINVAL', 'open EIO'],
       'metacopy-1': ['lstat EIO', 'open EUCLEAN'],
       'metacopy-3': ['lstat EIO', 'open EUCLEAN'],
     },

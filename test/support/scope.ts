@@ -6,9 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach } from 'vitest';
 
-/** Every temporary directory begins so: `npm test` looks for mounts left below it. */
-const temporaryPrefix = join(tmpdir(), 'composefs-test-');
-
 export class Scope {
   readonly #undo: (() => void | Promise<void>)[] = [];
 
@@ -19,7 +16,7 @@ export class Scope {
 
   /** An empty directory that other users can enter. */
   directory(): string {
-    const path = mkdtempSync(temporaryPrefix);
+    const path = mkdtempSync(join(tmpdir(), 'composefs-test-'));
     chmodSync(path, 0o755);
     this.defer(() => rmSync(path, { recursive: true, force: true }));
     return path;

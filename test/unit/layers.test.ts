@@ -28,8 +28,23 @@ const layers: Layer[] = [
     refused: ['node:fs', '../native.ts', '../fuse/abi.ts', '../objects/store.ts', 'pino'],
   },
   {
+    file: 'src/image-writer/probe.ts',
+    allowed: ['./layout.ts', '../errors.ts', '../image-reader/format.ts'],
+    refused: ['node:fs', '../native.ts', '../verify/merkle.ts', '../filesystem/x.ts', 'pino'],
+  },
+  {
+    file: 'src/dump/probe.ts',
+    allowed: ['../errors.ts', '../image-reader/format.ts', '../image-writer/tree.ts'],
+    refused: ['node:fs', '../native.ts', '../cli/exit.ts'],
+  },
+  {
+    file: 'src/verify/probe.ts',
+    allowed: ['../errors.ts', '../native.ts', 'node:fs/promises', '@noble/hashes/sha2.js'],
+    refused: ['../image-reader/format.ts', '../objects/store.ts', '../fuse/abi.ts', 'pino'],
+  },
+  {
     file: 'src/objects/probe.ts',
-    allowed: ['../errors.ts', '../native.ts', 'node:fs'],
+    allowed: ['../errors.ts', '../native.ts', '../verify/policy.ts', 'node:fs'],
     refused: ['../image-reader/inode.ts', '../filesystem/x.ts', '../fuse/abi.ts', 'pino'],
   },
   {

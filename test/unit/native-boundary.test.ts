@@ -33,7 +33,8 @@ describe('wrong arguments of functions', () => {
   it('throw TypeError or RangeError, or are -EBADF for a number, at every place', () => {
     const wrong = runInChild<string[]>((native) => {
       // The kinds of the parameters: d descriptor, m descriptor or none (negative), s string,
-      // w 32-bit word, o offset, p priority, l length, b bytes, f facts.
+      // w 32-bit word, o offset, p priority, l length, b bytes, f facts; of fs-verity: r readable
+      // descriptor, n packed paths, h algorithm, z block size, a salt, v variant, q size.
       const signatures: Record<string, string> = {
         wake: 'd',
         cloneDevice: 'd',
@@ -50,13 +51,21 @@ describe('wrong arguments of functions', () => {
         openBacking: 'dd',
         closeBacking: 'dw',
         syslog: 'ps',
+        enableVerity: 'dww',
+        verityVariants: 'h',
+        measurePaths: 'nhzavq',
+        hashRange: 'rqlhzav',
       };
       const detached = (array: Uint8Array | BigInt64Array): unknown => {
         structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
         return array;
       };
       const usual = (kind: string): unknown => {
-        if (kind === 'd' || kind === 'm') return 999_999;
+        if (kind === 'd' || kind === 'm' || kind === 'r') return 999_999;
+        if (kind === 'n') return new Uint8Array([47, 0]);
+        if (kind === 'z') return 4096;
+        if (kind === 'a') return new Uint8Array(0);
+        if (kind === 'v') return 0;
         if (kind === 's') return '/nonexistent/composefs';
         if (kind === 'b') return new Uint8Array(64);
         if (kind === 'f') return new BigInt64Array(6);
@@ -102,16 +111,25 @@ describe('wrong arguments of functions', () => {
         if (kind === 's') {
           return typeof value === 'string' ? ['RangeError'] : ['TypeError'];
         }
-        if (kind === 'b') return ['TypeError'];
+        if (kind === 'b' || kind === 'n' || kind === 'a') return ['TypeError'];
         if (kind === 'f') return name.includes('Int64Array') ? ['RangeError'] : ['TypeError'];
         if (typeof value !== 'number') return ['TypeError'];
         if (kind === 'd') return ['-9'];
+        if (kind === 'r') return ['[object Promise]'];
         if (kind === 'm') return value < 0 ? ['-2'] : ['-9'];
-        const highest = { w: 2 ** 32 - 1, o: 2 ** 53, p: 7, l: 64 }[kind] ?? 0;
-        const lowest = kind === 'o' ? -(2 ** 53) : 0;
+        if (kind === 'z') return ['RangeError'];
+        const length = name === 'hashRange' ? 2 ** 26 : 64;
+        const variants = native.verityVariants(1).length - 1;
+        const highests = { w: 2 ** 32 - 1, o: 2 ** 53, p: 7, l: length, h: 2, v: variants };
+        const highest = { ...highests, q: 2 ** 53 }[kind] ?? 0;
+        const lowest = { o: -(2 ** 53), h: 1 }[kind] ?? 0;
         const fits = Number.isInteger(value) && value >= lowest && value <= highest;
+        if (!fits) return ['RangeError'];
+        if (name === 'verityVariants') return [String(native.verityVariants(value))];
         // -EINVAL: the kernel looks at the flags of umount2 before the path.
-        return fits ? ['-9', '-2', '-22', 'undefined'] : ['RangeError'];
+        return 'vhlq'.includes(kind) && name !== 'openObject' && name !== 'openObjectByWalk'
+          ? ['[object Promise]']
+          : ['-9', '-2', '-22', 'undefined'];
       };
       const outcome = (run: () => unknown): string => {
         try {
@@ -123,6 +141,7 @@ describe('wrong arguments of functions', () => {
 
       const functions = native as unknown as Record<string, (...args: unknown[]) => unknown>;
       const wrong: string[] = [];
+      const variantNames = String(native.verityVariants(1));
       for (const [name, signature] of Object.entries(signatures)) {
         const call = functions[name]!;
         const kinds = signature.split('');
@@ -134,7 +153,7 @@ describe('wrong arguments of functions', () => {
             const got = outcome(() => call(...args));
             // mount with no device at all asks the kernel, which knows no such file (or refuses).
             if (
-              !expected(kind, title, value).includes(got) &&
+              !expected(kind, kind === 'f' ? title : name, value).includes(got) &&
               !(name === 'mount' && got === '-1')
             ) {
               wrong.push(`${name}, argument ${i + 1}, ${title}: ${got}`);
@@ -145,7 +164,7 @@ describe('wrong arguments of functions', () => {
           if (got !== 'TypeError') wrong.push(`${name} with ${i} arguments: ${got}`);
         }
         const foreign = outcome(() => call.apply(Symbol('this'), kinds.map(usual)));
-        if (!['-9', '-2', '-1', 'undefined'].includes(foreign)) {
+        if (!['-9', '-2', '-1', 'undefined', '[object Promise]', variantNames].includes(foreign)) {
           wrong.push(`${name} with a foreign this: ${foreign}`);
         }
       }
@@ -247,6 +266,135 @@ describe('descriptors', () => {
       return [addon.wake(fd), addon.closeDescriptor(fd), addon.closeDescriptor(fd)];
     });
     expect(result).toEqual([0, 0, -9]);
+  });
+});
+
+describe('fs-verity', () => {
+  it('refuses wrong lengths of arrays', () => {
+    const names = runInChild((native) => {
+      const salt = new Uint8Array(0);
+      const detached = new Uint8Array(8);
+      structuredClone(detached.buffer, { transfer: [detached.buffer] });
+      const measure = (paths: Uint8Array, ownSalt: Uint8Array): unknown =>
+        native.measurePaths(paths, 1, 4096, ownSalt, 0, 10);
+      const good = new Uint8Array([47, 0]);
+      return [
+        () => measure(new Uint8Array(0), salt),
+        () => measure(detached, salt),
+        () => measure(new Uint8Array([47]), salt),
+        () => measure(new Uint8Array((1 << 20) + 1), salt),
+        () => measure(good, new Uint8Array(33)),
+        () => native.hashRange(0, 0, 0, 1, 4096, new Uint8Array(33), 0),
+        () => new native.BlockHasher(1, 128, salt, 0, good, good),
+        () => new native.BlockHasher(3, 4096, salt, 0, good, good),
+        () => new native.BlockHasher(1, 4096, new Uint8Array(33), 0, good, good),
+        () => new native.BlockHasher(1, 4096, salt, 99, good, good),
+      ].map((run) => {
+        try {
+          return String(run());
+        } catch (error) {
+          return (error as Error).name;
+        }
+      });
+    });
+    expect(names).toEqual(Array<string>(10).fill('RangeError'));
+  });
+
+  it('answers for descriptors and paths that cannot be read', async () => {
+    const native = loadNative();
+    const salt = new Uint8Array(0);
+    const range = (fd: number): Promise<Uint8Array | number> =>
+      native.hashRange(fd, 0, 4096, 1, 4096, salt, 0);
+    for (const fd of [-1, 0.5, Number.NaN, 2 ** 31, 999_999]) expect(await range(fd)).toBe(EBADF);
+    const wake = native.createWake();
+    expect(await range(wake)).toBe(-29); // ESPIPE
+    expect(native.enableVerity(wake, 1, 4096)).toBe(EBADF);
+    native.closeDescriptor(wake);
+    const paths = Buffer.from('\0/nonexistent\0/\0/dev/null\0');
+    const records = await native.measurePaths(paths, 1, 4096, salt, 0, 10);
+    const statuses = new BigInt64Array(records.buffer);
+    expect([0, 9, 18, 27].map((i) => Number(statuses[i]))).toEqual([-2, -2, -21, -22]);
+  });
+
+  it('checks the arguments of a BlockHasher and keeps to its arrays', () => {
+    const wrong = runInChild<string[]>((native) => {
+      const wrong: string[] = [];
+      const Hasher = native.BlockHasher as unknown as new (...args: unknown[]) => unknown;
+      const attempt = (name: string, run: () => unknown): void => {
+        let got: string;
+        try {
+          got = String(run());
+        } catch (error) {
+          got = (error as Error).name;
+        }
+        if (got !== name) wrong.push(`${String(run)}: ${got}, not ${name}`);
+      };
+      const input = new Uint8Array(4096 * 3 + 5);
+      const digests = new Uint8Array(128);
+      const salt = new Uint8Array(0);
+      const call = native.BlockHasher as unknown as (...args: unknown[]) => unknown;
+      attempt('TypeError', () => call(1, 4096, salt, 0, input, digests));
+      attempt('TypeError', () => new Hasher());
+      attempt('TypeError', () => new Hasher(1, 4096, salt, 0, input));
+      attempt('TypeError', () => new Hasher(1, 4096, salt, 0, input.buffer, digests));
+      attempt('TypeError', () => new Hasher(1, 4096, 'salt', 0, input, digests));
+      const hasher = new native.BlockHasher(1, 4096, salt, 0, input, digests);
+      const hash = hasher.hash.bind(hasher) as (...args: unknown[]) => unknown;
+      attempt('TypeError', () => hash(0, 4096));
+      attempt('TypeError', () => hash(0, '4096', 0));
+      attempt('TypeError', () => hash(0n, 4096, 0));
+      for (const bad of [-1, 0.5, Number.NaN, 2 ** 53, Infinity, 12_294]) {
+        attempt('RangeError', () => hash(bad, 0, 0));
+        attempt('RangeError', () => hash(0, bad, 0));
+        attempt('RangeError', () => hash(0, 1, bad));
+      }
+      attempt('RangeError', () => hash(1, 12_293, 0));
+      attempt('RangeError', () => hash(0, 12_293, 1));
+      attempt('RangeError', () => hash(0, 1, 97));
+      attempt('4', () => hash(0, 12_293, 0));
+      attempt('1', () => hash(12_292, 1, 96));
+      attempt('0', () => hash(12_293, 0, 128));
+      const receivers = [{}, null, native, native.BlockHasher.prototype, Object.create(hasher)];
+      for (const receiver of receivers) {
+        attempt('TypeError', () => Reflect.apply(hasher.hash, receiver, [0, 1, 0]));
+      }
+      const empty = new native.BlockHasher(2, 256, salt, 0, new Uint8Array(0), new Uint8Array(0));
+      attempt('0', () => empty.hash(0, 0, 0));
+      attempt('RangeError', () => empty.hash(0, 1, 0));
+      return wrong;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('ends quietly with work under way, in a worker that is terminated and in the process', () => {
+    const result = runInChild(
+      async (native, { addonPath, countDescriptors, input, require }) => {
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const fs = require('node:fs') as typeof import('node:fs');
+        const path = `${input}/large`;
+        fs.writeFileSync(path, '');
+        fs.truncateSync(path, 1 << 25);
+        // The first worker makes Node open a descriptor for good.
+        const first = new Worker('', { eval: true });
+        await new Promise((resolve) => first.once('exit', resolve));
+        const before = countDescriptors();
+        for (let round = 0; round < 3; round++) {
+          const code = `const native = require(${JSON.stringify(addonPath)});
+            const fd = require('node:fs').openSync(${JSON.stringify(path)}, 'r');
+            for (let i = 0; i < 9; i++) native.hashRange(fd, 0, 1 << 25, 1, 4096, new Uint8Array(0), 0);
+            require('node:worker_threads').parentPort.postMessage(fd);`;
+          const worker = new Worker(code, { eval: true, trackUnmanagedFds: true });
+          await new Promise((resolve) => worker.once('message', resolve));
+          await worker.terminate();
+        }
+        const leaked = countDescriptors() - before;
+        const fd = fs.openSync(path, 'r');
+        void native.hashRange(fd, 0, 1 << 25, 1, 4096, new Uint8Array(0), 0);
+        return leaked;
+      },
+      { input: folder },
+    );
+    expect(result).toBe(0);
   });
 });
 

@@ -233,7 +233,7 @@ describe('OPEN, READ, RELEASE', () => {
     ['missing', Errno.ENOENT, /in no base directory/],
     ['short', Errno.EIO, /5 bytes instead of 10000/],
     ['notfile', Errno.EIO, /a directory, not a regular file/],
-    ['outside', Errno.EINVAL, /reference to its object is invalid/],
+    ['outside', Errno.EIO, /reference to its object is invalid/],
   ])('fails the open of %s with %i and says why once', (name, errno, why) => {
     const canned = server();
     const nodeid = canned.resolve(name);

@@ -1,97 +1,100 @@
 // The images made by the reference C tools, whose content golden/README.md describes.
 
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { expect, it } from 'vitest';
 import { hasAcl, type ImageEntry, openImage } from '../../../src/image-reader/index.ts';
 import { pattern } from '../../support/builder-zoo.ts';
+import { describeWith, goldenFolder, needsGoldens } from '../../support/requirements.ts';
 
-const folder = resolve(import.meta.dirname, '../../../../shared/golden');
 const goldens = ['zoo.cfs', 'overlay-markers.cfs'];
 
-describe.each(goldens)('%s', (name) => {
-  const path = resolve(folder, name);
-  const isMissing = !existsSync(path);
-  const read = (): ReturnType<typeof openImage> => openImage(readFileSync(path));
+for (const name of goldens) {
+  describeWith([needsGoldens], name, () => {
+    const path = resolve(goldenFolder, name);
+    const read = (): ReturnType<typeof openImage> => openImage(readFileSync(path));
 
-  it.skipIf(isMissing)('has the header of a C image', () => {
-    const { header, image } = read();
-    expect(header).toMatchObject({
-      composefsVersion: name === 'zoo.cfs' ? 0 : 1,
-      hasAclFlag: true,
-      rootNid: 36,
+    it('has the header of a C image', () => {
+      const { header, image } = read();
+      expect(header).toMatchObject({
+        composefsVersion: name === 'zoo.cfs' ? 0 : 1,
+        hasAclFlag: true,
+        rootNid: 36,
+      });
+      expect(hasAcl(image)).toBe(true);
     });
-    expect(hasAcl(image)).toBe(true);
-  });
 
-  it.skipIf(isMissing)('has as many inodes as its superblock says', () => {
-    const golden = read();
-    expect(new Set(Array.from(golden.walk(), ({ nid }) => nid)).size).toBe(
-      golden.header.inodeCount,
-    );
-  });
-
-  it.skipIf(isMissing)('has every kind of file', () => {
-    const counts = new Map<string, number>();
-    for (const { kind } of read().walk()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-    const isZoo = name === 'zoo.cfs';
-    expect(Object.fromEntries(counts)).toEqual({
-      file: isZoo ? 3105 : 3107,
-      directory: isZoo ? 377 : 378,
-      symlink: 7,
-      'char-device': 257,
-      'block-device': 1,
-      fifo: 1,
-      socket: 1,
+    it('has as many inodes as its superblock says', () => {
+      const golden = read();
+      expect(new Set(Array.from(golden.walk(), ({ nid }) => nid)).size).toBe(
+        golden.header.inodeCount,
+      );
     });
-  });
 
-  it.skipIf(isMissing)('has a directory of 3,000 entries', () => {
-    const sizes = Array.from(read().walk(), (entry) => [...entry.children()].length);
-    expect(Math.max(...sizes)).toBe(3000);
-  });
+    it('has every kind of file', () => {
+      const counts = new Map<string, number>();
+      for (const { kind } of read().walk()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+      const isZoo = name === 'zoo.cfs';
+      expect(Object.fromEntries(counts)).toEqual({
+        file: isZoo ? 3105 : 3107,
+        directory: isZoo ? 377 : 378,
+        symlink: 7,
+        'char-device': 257,
+        'block-device': 1,
+        fifo: 1,
+        socket: 1,
+      });
+    });
 
-  it.skipIf(isMissing)('has root whiteouts for all object directories', () => {
-    const whiteouts = [...read().root.children()].filter((entry) => entry.isWhiteout);
-    expect(whiteouts).toHaveLength(256);
-    expect(whiteouts[0]).toMatchObject({ name: '00', mode: 0o020644, nlink: 1 });
-  });
+    it('has a directory of 3,000 entries', () => {
+      const sizes = Array.from(read().walk(), (entry) => [...entry.children()].length);
+      expect(Math.max(...sizes)).toBe(3000);
+    });
 
-  it.skipIf(isMissing)('leads to objects that are there, of the right size', () => {
-    let count = 0;
-    for (const entry of read().walk()) {
-      const object = entry.object();
-      if (object === undefined) continue;
-      count++;
-      expect(object.digest?.hex).toBe(object.path.replace('/', ''));
-      const bytes = readFileSync(resolve(folder, 'objects', object.path));
-      expect(BigInt(bytes.length), entry.path).toBe(entry.size);
+    it('has root whiteouts for all object directories', () => {
+      const whiteouts = [...read().root.children()].filter((entry) => entry.isWhiteout);
+      expect(whiteouts).toHaveLength(256);
+      expect(whiteouts[0]).toMatchObject({ name: '00', mode: 0o020644, nlink: 1 });
+    });
+
+    it('leads to objects that are there, of the right size', () => {
+      let count = 0;
+      for (const entry of read().walk()) {
+        const object = entry.object();
+        if (object === undefined) continue;
+        count++;
+        expect(object.digest?.hex).toBe(object.path.replace('/', ''));
+        const bytes = readFileSync(resolve(goldenFolder, 'objects', object.path));
+        expect(BigInt(bytes.length), entry.path).toBe(entry.size);
+      }
+      expect(count).toBeGreaterThan(80);
+    });
+
+    it('has content in the image and outside', () => {
+      const entries = [...(read().lookup('/sizes')?.children() ?? [])];
+      expect(entries.length).toBeGreaterThan(10);
+      expect(entries.some((entry) => entry.object() !== undefined)).toBe(true);
+      expect(entries.some((entry) => (entry.content()?.length ?? 0) > 0)).toBe(true);
+      for (const entry of entries) {
+        // Not toEqual, which takes seconds for these arrays.
+        const expected = pattern(Number(entry.size));
+        expect(Buffer.compare(contentOf(entry), expected), entry.path).toBe(0);
+      }
+    });
+
+    function contentOf(entry: ImageEntry): Uint8Array {
+      const inline = entry.content();
+      if (inline !== undefined) return inline;
+      return new Uint8Array(
+        readFileSync(resolve(goldenFolder, 'objects', entry.object()?.path ?? '')),
+      );
     }
-    expect(count).toBeGreaterThan(80);
   });
+}
 
-  it.skipIf(isMissing)('has content in the image and outside', () => {
-    const entries = [...(read().lookup('/sizes')?.children() ?? [])];
-    expect(entries.length).toBeGreaterThan(10);
-    expect(entries.some((entry) => entry.object() !== undefined)).toBe(true);
-    expect(entries.some((entry) => (entry.content()?.length ?? 0) > 0)).toBe(true);
-    for (const entry of entries) {
-      // Not toEqual, which takes seconds for these arrays.
-      const expected = pattern(Number(entry.size));
-      expect(Buffer.compare(contentOf(entry), expected), entry.path).toBe(0);
-    }
-  });
-
-  function contentOf(entry: ImageEntry): Uint8Array {
-    const inline = entry.content();
-    if (inline !== undefined) return inline;
-    return new Uint8Array(readFileSync(resolve(folder, 'objects', entry.object()?.path ?? '')));
-  }
-});
-
-describe('overlay-markers.cfs', () => {
-  const path = resolve(folder, 'overlay-markers.cfs');
-  it.skipIf(!existsSync(path))('has an escaped whiteout and an opaque directory', () => {
+describeWith([needsGoldens], 'the markers of overlay-markers.cfs', () => {
+  const path = resolve(goldenFolder, 'overlay-markers.cfs');
+  it('has an escaped whiteout and an opaque directory', () => {
     const marks = new Map<string, number>();
     for (const entry of openImage(readFileSync(path)).walk()) {
       for (const name of entry.xattrs().keys()) {
