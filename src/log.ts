@@ -1,7 +1,7 @@
 // Logging of the daemon: pino, one JSON object per line, or one readable line per event on a
 // terminal and in syslog. Only the main thread logs; workers post what they have to say to it.
 
-import { openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { pino, type Logger } from 'pino';
 import { InputError } from './errors.ts';
 import type { LogFormat, LogLevel } from './log-levels.ts';
@@ -38,23 +38,29 @@ const LABEL_BY_LEVEL: Readonly<Record<number, string>> = {
  * Makes the logger. `auto` means text on a terminal and in syslog, JSON in files and pipes. Throws
  * InputError when the log file cannot be opened.
  */
-export function createLogger(target: LogTarget, level: LogLevel, format: LogFormat): Logger {
+export function createLogger(
+  target: LogTarget,
+  level: LogLevel,
+  format: LogFormat,
+): { log: Logger; reopen: () => void } {
   const base = { level, base: null, timestamp: pino.stdTimeFunctions.isoTime };
   switch (target.kind) {
     case 'stderr': {
       const isText = format === 'text' || (format === 'auto' && process.stderr.isTTY);
-      return pino(base, lineWriter(2, isText));
+      return { log: pino(base, new LineWriter(2, isText)), reopen: () => {} };
     }
-    case 'file':
-      return pino(base, lineWriter(openLogFile(target.path), format === 'text'));
-    case 'syslog':
-      return pino(base, {
-        write(line: string) {
-          const event = JSON.parse(line) as LogEvent;
-          const text = format === 'json' ? line.trimEnd() : readable(event);
-          target.native.syslog(PRIORITY_BY_LEVEL[event.level] ?? 6, text.slice(0, MAX_SYSLOG));
-        },
-      });
+    case 'file': {
+      const writer = new LineWriter(openLogFile(target.path), format === 'text');
+      return { log: pino(base, writer), reopen: () => writer.replace(target.path) };
+    }
+    case 'syslog': {
+      const write = (line: string): void => {
+        const event = JSON.parse(line) as LogEvent;
+        const text = format === 'json' ? line.trimEnd() : readable(event);
+        target.native.syslog(PRIORITY_BY_LEVEL[event.level] ?? 6, text.slice(0, MAX_SYSLOG));
+      };
+      return { log: pino(base, { write }), reopen: () => {} };
+    }
   }
 }
 
@@ -66,22 +72,39 @@ interface LogEvent {
 }
 
 /** Synchronous on purpose: the last line before an exit is the one that matters. */
-function lineWriter(fd: number, isText: boolean): { write(line: string): void } {
-  return {
-    write(line: string) {
-      let text = line;
-      if (isText) {
-        const event = JSON.parse(line) as LogEvent;
-        const time = fd === 2 ? '' : `${event.time} `;
-        text = `composefs-fuse: ${time}${readable(event)}\n`;
-      }
-      try {
-        writeSync(fd, text);
-      } catch {
-        // A log that cannot be written (full disk, closed pipe) must not end the mount.
-      }
-    },
-  };
+class LineWriter {
+  #fd: number;
+  readonly #isText: boolean;
+
+  constructor(fd: number, isText: boolean) {
+    this.#fd = fd;
+    this.#isText = isText;
+  }
+
+  write(line: string): void {
+    let text = line;
+    if (this.#isText) {
+      const event = JSON.parse(line) as LogEvent;
+      const time = this.#fd === 2 ? '' : `${event.time} `;
+      text = `composefs-fuse: ${time}${readable(event)}\n`;
+    }
+    try {
+      writeSync(this.#fd, text);
+    } catch {
+      // A log that cannot be written (full disk, closed pipe) must not end the mount.
+    }
+  }
+
+  /** Goes on in a file of that name, which may be a new one; in the old one if it cannot be opened. */
+  replace(path: string): void {
+    try {
+      const fd = openLogFile(path);
+      closeSync(this.#fd);
+      this.#fd = fd;
+    } catch {
+      // Better in the old file than nowhere.
+    }
+  }
 }
 
 /** `warning: message (field: value, …)`; values are quoted so that no name can forge a line. */
@@ -93,12 +116,18 @@ function readable(event: LogEvent): string {
 }
 
 function openLogFile(path: string): number {
+  let fd: number;
   try {
-    return openSync(path, 'a', 0o640);
+    // O_NONBLOCK: a FIFO without a reader must not make us wait for one.
+    const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants;
+    fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o640);
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
     throw new InputError(`log file ${path} cannot be opened for appending (${reason})`, path, {
       cause,
     });
   }
+  if (!fstatSync(fd).isFIFO()) return fd;
+  closeSync(fd);
+  throw new InputError(`log file ${path} is a FIFO; name a regular file`, path);
 }

@@ -8,9 +8,22 @@ import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
-import { type ComposefsError, ImageError, InputError, MountError } from './errors.ts';
+import {
+  AddonError,
+  type ComposefsError,
+  ImageError,
+  InputError,
+  MountError,
+  UnsupportedFeatureError,
+  UsageError,
+} from './errors.ts';
 import type { LogLevel } from './log-levels.ts';
-import { LIFELINE_VARIABLE, parseReadiness, READY_FD_VARIABLE } from './fuse/readiness.ts';
+import {
+  LIFELINE_VARIABLE,
+  parseReadiness,
+  READY_FD_VARIABLE,
+  type Readiness,
+} from './fuse/readiness.ts';
 
 /** How to mount. Relative paths are resolved against the current directory. */
 export interface MountSettings {
@@ -36,16 +49,13 @@ export interface MountEvents {
 
 /** pino's number for warnings. */
 const WARN = 40;
-/** Exit codes of the command that name the kind of failure; see src/cli/exit.ts. */
-const IMAGE_FAILURE = 2;
-const INPUT_FAILURE = 3;
-
 /** A living mount. Made by `mount`. */
 export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDisposable {
   readonly image: string;
   readonly mountpoint: string;
   readonly #server: ChildProcess;
   #isEnded = false;
+  #isEnding = false;
 
   /** @internal */
   constructor(image: string, mountpoint: string, server: ChildProcess) {
@@ -72,7 +82,9 @@ export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDi
   async unmount(): Promise<void> {
     if (this.#isEnded) return;
     const ended = once(this, 'end');
-    this.#server.kill('SIGTERM');
+    // A second signal would cut off files that are still open.
+    if (!this.#isEnding) this.#server.kill('SIGTERM');
+    this.#isEnding = true;
     await ended;
   }
 
@@ -95,29 +107,40 @@ export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDi
 
 /**
  * Mounts `image` on the directory `mountpoint` and resolves when it can be used. The mount ends with
- * `unmount()`, with an unmount by anyone else, or with this process, however that ends.
+ * `unmount()`, with an unmount by anyone else, or with this process, however that ends; until then it
+ * keeps this process from ending by itself.
  *
- * @throws ImageError, InputError, MountError or ComposefsError with the same message as the command.
+ * @throws UsageError, ImageError, UnsupportedFeatureError, InputError, MountError or AddonError with
+ *   the message that the command would print.
  */
 export async function mount(
   image: string,
   mountpoint: string,
   settings: MountSettings = {},
 ): Promise<ComposefsMount> {
+  if (image === '' || mountpoint === '') throw new UsageError('IMAGE or MOUNTPOINT is empty');
   const script = fileURLToPath(new URL('./cli/composefs-fuse.js', import.meta.url));
   const server = spawn(process.execPath, [script, ...commandLine(image, mountpoint, settings)], {
     stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
     env: { ...process.env, [READY_FD_VARIABLE]: '3', [LIFELINE_VARIABLE]: '1' },
+    // Control-C is for the calling program, which may want to unmount in its own time.
+    detached: true,
   });
+  if (server.pid === undefined) {
+    const [cause] = (await once(server, 'error')) as [Error];
+    throw new MountError(`the server cannot be started (${cause.message})`, { path: mountpoint });
+  }
   const handle = new ComposefsMount(resolve(image), resolve(mountpoint), server);
   const pipe = server.stdio[3] as Readable;
   let text = '';
   pipe.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-  await Promise.race([once(pipe, 'close'), once(server, 'error')]);
+  await once(pipe, 'close');
   const readiness = parseReadiness(text);
   if (readiness?.ready === true) return handle;
   server.stdin?.destroy();
-  throw failure(readiness?.message, readiness?.exitCode ?? 0, mountpoint);
+  throw readiness === undefined || readiness.ready
+    ? new MountError('the server ended before the mount was ready', { path: mountpoint })
+    : failure(readiness, mountpoint);
 }
 
 function commandLine(image: string, mountpoint: string, settings: MountSettings): string[] {
@@ -125,20 +148,25 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   const args = ['--foreground', '--log-format', 'json', '--log-level', settings.logLevel ?? 'info'];
   if (settings.threads !== undefined) args.push('--threads', String(settings.threads));
   for (const basedir of basedirs ?? [])
-    args.push('--basedir', basedir.replaceAll(/[\\:]/g, '\\$&'));
-  for (const option of settings.options ?? []) args.push('-o', option);
+    args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);
+  for (const option of settings.options ?? []) args.push(`-o${option}`);
   return [...args, '--', image, mountpoint];
 }
 
-function failure(message: string | undefined, exitCode: number, path: string): ComposefsError {
-  if (message === undefined) {
-    return new MountError('the server ended before the mount was ready', { path });
-  }
-  switch (exitCode) {
-    case IMAGE_FAILURE:
+/** The error that the server met, as the class it had there. */
+function failure(readiness: Readiness & { ready: false }, mountpoint: string): ComposefsError {
+  const { message, code, path = mountpoint } = readiness;
+  switch (code) {
+    case 'CFS_USAGE':
+      return new UsageError(message);
+    case 'CFS_BAD_IMAGE':
       return new ImageError(message);
-    case INPUT_FAILURE:
+    case 'CFS_UNSUPPORTED':
+      return new UnsupportedFeatureError('image', 0, message);
+    case 'CFS_INPUT':
       return new InputError(message, path);
+    case 'CFS_ADDON':
+      return new AddonError(message);
     default:
       return new MountError(message, { path });
   }

@@ -2,7 +2,7 @@
 // Node.js cannot fork; a second process it is, and this one stays small.
 
 import { spawn } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
 import { ExitCode } from './exit.ts';
 
@@ -16,13 +16,19 @@ export async function startInBackground(
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
     env: { ...process.env, [READY_FD_VARIABLE]: '3' },
   });
-  const pipe = daemon.stdio[3] as Readable;
+  // Absent when the process could not be started at all.
+  const pipe = (daemon.stdio[3] as Readable | null | undefined) ?? Readable.from([]);
   let text = '';
   pipe.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-  const ended = new Promise<string>((resolve) =>
-    daemon.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`)),
-  );
-  await new Promise((resolve, reject) => pipe.on('close', resolve).on('error', reject));
+  const ended = new Promise<string>((resolve) => {
+    daemon.on('exit', (code, signal) => resolve(signal ?? `exit code ${code}`));
+    // No memory, no processes left, no /dev/null.
+    daemon.on('error', (error) => resolve(error.message));
+  });
+  await new Promise((resolve) => {
+    pipe.on('close', resolve).on('error', resolve);
+    daemon.on('error', resolve);
+  });
   const readiness = parseReadiness(text);
   if (readiness !== undefined) {
     daemon.unref();

@@ -2,9 +2,9 @@
 // composefs-fuse: mounts a composefs image. See HELP in options.ts.
 
 import { fileURLToPath } from 'node:url';
-import { takeReadyDescriptor } from '../fuse/readiness.ts';
+import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
 import { startInBackground } from './background.ts';
-import { describeError, ExitCode, exitCodeOf } from './exit.ts';
+import { exitCodeOf, describeError, unreadiness } from './exit.ts';
 import { HELP, parseCommandLine } from './options.ts';
 import { version } from './version.ts';
 
@@ -13,7 +13,7 @@ function fail(message: string, exitCode: number): void {
   process.exitCode = exitCode;
 }
 
-async function main(): Promise<void> {
+async function main(readyDescriptor: number | undefined): Promise<void> {
   const args = process.argv.slice(2);
   const program = process.argv[1] ?? '';
   const command = parseCommandLine(args, program);
@@ -28,7 +28,6 @@ async function main(): Promise<void> {
       break;
   }
   const { options } = command;
-  const readyDescriptor = takeReadyDescriptor();
   if (readyDescriptor === undefined && !options.foreground && !options.fake) {
     const readiness = await startInBackground(fileURLToPath(import.meta.url), args);
     if (!readiness.ready) fail(readiness.message, readiness.exitCode);
@@ -39,8 +38,16 @@ async function main(): Promise<void> {
   process.exitCode = await runDaemon(options, readyDescriptor);
 }
 
+// Help into a full disk or a closed pipe is no reason for a stack trace.
+process.stdout.on('error', () => (process.exitCode = exitCodeOf(undefined)));
+const readyDescriptor = takeReadyDescriptor();
 try {
-  await main();
+  await main(readyDescriptor);
 } catch (error) {
-  fail(describeError(error), error instanceof Error ? exitCodeOf(error) : ExitCode.INTERNAL);
+  if (readyDescriptor === undefined) {
+    fail(describeError(error), exitCodeOf(error));
+  } else {
+    announce(readyDescriptor, unreadiness(error));
+    process.exitCode = exitCodeOf(error);
+  }
 }

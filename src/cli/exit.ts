@@ -9,6 +9,7 @@ import {
   UnsupportedFeatureError,
   UsageError,
 } from '../errors.ts';
+import type { Readiness } from '../fuse/readiness.ts';
 import { escapeControls } from './escape-controls.ts';
 
 export const ExitCode = {
@@ -31,8 +32,21 @@ export function exitCodeOf(error: unknown): number {
     return ExitCode.IMAGE;
   }
   if (error instanceof InputError) return ExitCode.INPUT;
+  if ((error as NodeJS.ErrnoException | undefined)?.syscall === 'uv_cwd') return ExitCode.INPUT;
   if (error instanceof MountError) return error.isInput ? ExitCode.INPUT : ExitCode.MOUNT;
   return ExitCode.INTERNAL;
+}
+
+/** What a starter is told about a daemon that could not start. */
+export function unreadiness(error: unknown): Readiness {
+  const readiness: Readiness = {
+    ready: false,
+    message: describeError(error),
+    exitCode: exitCodeOf(error),
+  };
+  if (error instanceof ComposefsError) readiness.code = error.code;
+  if (error instanceof InputError || error instanceof MountError) readiness.path = error.path;
+  return readiness;
 }
 
 /** One line for the terminal; bugs keep their stack. Control characters cannot forge a line. */
@@ -42,6 +56,9 @@ export function describeError(error: unknown): string {
     const line =
       cause === null ? error.message : `${error.message} (${cause.message.split('\n')[0]})`;
     return escapeControls(line);
+  }
+  if ((error as NodeJS.ErrnoException).syscall === 'uv_cwd') {
+    return 'the current directory does not exist any more; give absolute paths';
   }
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }

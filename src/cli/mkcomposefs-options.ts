@@ -106,7 +106,7 @@ function parse(args: string[]) {
   try {
     return parseArgs({ args, allowPositionals: true, strict: true, options: OPTIONS });
   } catch (error) {
-    const message = (error as Error).message.split('. ')[0]!;
+    const message = (error as Error).message.split(/\.\s|\.?\n/)[0]!;
     throw new UsageError(`${message}; see mkcomposefs --help`);
   }
 }

@@ -42,6 +42,7 @@ const FLAG_REMOVERS: Readonly<Record<string, MountFlagName>> = {
   async: 'sync',
   norelatime: 'relatime',
   nostrictatime: 'strictatime',
+  symfollow: 'nosymfollow',
 };
 
 /**
@@ -86,7 +87,11 @@ const ACCEPTED_WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   'iversion',
   'noiversion',
   'nomand',
-  'nosymfollow',
+  'big_writes',
+  'intr',
+  'nointr',
+  // The daemon unmounts whenever it ends, except when it is killed with SIGKILL.
+  'auto_unmount',
 ]);
 
 /** SELinux labels; the kernel interprets them. */
@@ -109,10 +114,12 @@ export function parseMountOptions(list: string, into: MountOptions): void {
 }
 
 function applyOption(name: string, value: string | undefined, into: MountOptions): void {
-  const remover = FLAG_REMOVERS[name];
+  const remover = Object.hasOwn(FLAG_REMOVERS, name) ? FLAG_REMOVERS[name] : undefined;
   if (remover !== undefined) {
+    refuseValue(name, value);
     into.flags.delete(remover);
   } else if (Object.hasOwn(MountFlag, name)) {
+    refuseValue(name, value);
     into.flags.add(name as MountFlagName);
   } else if (KERNEL_OPTIONS.has(name)) {
     into.kernelOptions.push(`${name}=${requireValue(name, value)}`);
@@ -130,14 +137,19 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
     case 'basedir':
       into.basedirs.push(...splitBasedirs(requireValue(name, value)));
       return true;
+    case 'remount':
+      throw new UsageError('a mount is remounted with `mount -i -o remount,… MOUNTPOINT`');
     case 'allow_other':
+      refuseValue(name, value);
       into.allowOther = 'yes';
       return true;
     case 'noallow_other':
+      refuseValue(name, value);
       into.allowOther = 'no';
       return true;
     case 'acl':
     case 'noacl':
+      refuseValue(name, value);
       into.acl = name === 'acl';
       return true;
     case 'fsname':
@@ -150,6 +162,7 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
       into.threads = parseThreads('mount option max_threads', requireValue(name, value));
       return true;
     case 'nonempty':
+      refuseValue(name, value);
       into.allowStacking = true;
       return true;
     case 'debug':
@@ -169,6 +182,10 @@ function requireValue(name: string, value: string | undefined): string {
     throw new UsageError(`mount option ${name} needs a value: ${name}=…`);
   }
   return value;
+}
+
+function refuseValue(name: string, value: string | undefined): void {
+  if (value !== undefined) throw new UsageError(`mount option ${name} takes no value`);
 }
 
 /** `a:b:c` to three directories. A backslash quotes a colon; empty parts are an error. */

@@ -104,8 +104,8 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       fake: values.foreground === true && isMountHelper,
       logLevel: oneOf('--log-level', values['log-level'] ?? (debug ? 'debug' : 'info'), LOG_LEVELS),
       logFormat: oneOf('--log-format', values['log-format'] ?? 'auto', LOG_FORMATS),
-      logFile: absolute(values['log-file']),
-      pidFile: absolute(values['pid-file']),
+      logFile: absolute('--log-file', values['log-file']),
+      pidFile: absolute('--pid-file', values['pid-file']),
     },
   };
 }
@@ -136,7 +136,7 @@ function parse(args: readonly string[]) {
       },
     });
   } catch (error) {
-    const message = (error as Error).message.split('. ')[0]!;
+    const message = (error as Error).message.split(/\.\s|\.?\n/)[0]!;
     throw new UsageError(`${message}; see composefs-fuse --help`);
   }
 }
@@ -146,6 +146,7 @@ function positionalPaths(
   source: string | undefined,
 ): { image: string; mountpoint: string } {
   const [first, second, third] = positionals;
+  if (positionals.includes('')) throw new UsageError('IMAGE or MOUNTPOINT is empty');
   if (third !== undefined) {
     throw new UsageError(
       `superfluous argument ${JSON.stringify(third)}; expected IMAGE MOUNTPOINT`,
@@ -173,6 +174,7 @@ function oneOf<T extends string>(name: string, value: string, allowed: readonly 
   throw new UsageError(`${name} is ${JSON.stringify(value)}; expected ${allowed.join(', ')}`);
 }
 
-function absolute(path: string | undefined): string | undefined {
+function absolute(name: string, path: string | undefined): string | undefined {
+  if (path === '') throw new UsageError(`${name} needs a file name`);
   return path === undefined ? undefined : resolve(path);
 }

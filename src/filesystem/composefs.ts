@@ -191,6 +191,8 @@ export class ComposefsFilesystem {
     if (status < 0) return status;
     const wanted = Math.min(length, this.#file.size - offset);
     if (wanted <= 0) return 0;
+    // Beyond what a number holds exactly; no file system stores such a file.
+    if (offset > Number.MAX_SAFE_INTEGER) return -Errno.EOVERFLOW;
     if (handle === IN_IMAGE_HANDLE) return this.#readFromImage(nid, offset, wanted, target, at);
     const count = target.readObject(handle - 1, offset, wanted, at);
     // A short answer would tell the kernel that the file ends here, for all its users.
@@ -205,6 +207,7 @@ export class ComposefsFilesystem {
     if (status < 0) return status;
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return -Errno.EINVAL;
     if (offset >= this.#file.size) return -Errno.ENXIO;
+    if (offset > Number.MAX_SAFE_INTEGER) return -Errno.EOVERFLOW;
     if (handle !== IN_IMAGE_HANDLE) return this.#objects.seek(handle - 1, offset, whence);
     return whence === SEEK_DATA ? offset : this.#file.size;
   }
@@ -301,7 +304,7 @@ export class ComposefsFilesystem {
 
   /** Logs (once per file) what is wrong with a file's object and returns `errno`. */
   #badObject(inode: Inode, detail: string, errno: number): number {
-    if (this.#problems.isNews('object', inode.nid)) {
+    if (this.#problems.isNews('object', inode.nid, -errno)) {
       const problem: Problem = { kind: 'object', nid: inode.nid, errno: -errno, detail };
       const ref = this.#objectRef;
       if (readObjectRef(this.image, inode, ref) === 0) {
@@ -314,7 +317,7 @@ export class ComposefsFilesystem {
   }
 
   #damaged(nid: number, detail: string, errno: number = -Errno.EUCLEAN): number {
-    if (this.#problems.isNews('damage', nid)) {
+    if (this.#problems.isNews('damage', nid, -errno)) {
       this.#problems.report({ kind: 'damage', nid, errno: -errno, detail });
     }
     return errno;

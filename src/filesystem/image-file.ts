@@ -4,10 +4,12 @@
 import { constants } from 'node:buffer';
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { ComposefsError, ImageError, UnsupportedFeatureError } from '../errors.ts';
-import { Image } from '../image-reader/index.ts';
+import { hasComposefsMagic, Image } from '../image-reader/index.ts';
 
 /** Bytes per read(2) while loading. */
 const READ_CHUNK = 8 * 1024 * 1024;
+/** Of the first one: enough to see what the file is. */
+const FIRST_CHUNK = 4096;
 
 export class ImageFile {
   readonly path: string;
@@ -41,8 +43,10 @@ export class ImageFile {
     const bytes = new Uint8Array(this.buffer);
     try {
       for (let at = 0; at < bytes.length;) {
-        const length = Math.min(READ_CHUNK, bytes.length - at);
+        const length = Math.min(at === 0 ? FIRST_CHUNK : READ_CHUNK, bytes.length - at);
         const count = readSync(this.#fd, bytes, at, length, at);
+        // A file that is something else is not read to its end.
+        if (at === 0 && !hasComposefsMagic(bytes)) return Image.open(bytes.slice(0, count));
         if (count === 0) {
           throw new ImageError(`it became shorter while it was read (at byte ${at})`);
         }

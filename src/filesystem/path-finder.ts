@@ -6,6 +6,8 @@ import { type Image, walkEntries } from '../image-reader/index.ts';
 
 /** Requests that come within this time share one walk (about 30 ms for 140,000 inodes). */
 const GATHER_MS = 20;
+/** Longest path in a log line, in bytes; Linux's own limit. */
+const PATH_MAX = 4096;
 
 export class PathFinder {
   readonly #image: Image;
@@ -39,7 +41,10 @@ export class PathFinder {
     if (wanted.size === 0) return paths;
     walkEntries(image, (inode, parent, start, length) => {
       // Names of a directory come before those below it, so every parent is known already.
-      if (inode.isDirectory) directories.set(inode.nid, { parent, start, length });
+      // The first one counts: a hostile image may name a directory again, below itself.
+      if (inode.isDirectory && !directories.has(inode.nid)) {
+        directories.set(inode.nid, { parent, start, length });
+      }
       if (wanted.delete(inode.nid)) {
         paths.set(inode.nid, this.#join(directories, parent, start, length));
       }
@@ -55,10 +60,13 @@ export class PathFinder {
     length: number,
   ): string {
     const names = [this.#name(start, length)];
+    let total = length;
     for (let nid = parent; nid !== this.#image.rootNid;) {
       const directory = directories.get(nid);
-      // A hostile image may loop; names.length bounds the walk upwards.
-      if (directory === undefined || names.length > directories.size) break;
+      // Longer than any path the system takes: the end of it names the file well enough.
+      if (directory === undefined || (total += directory.length + 1) > PATH_MAX) {
+        return `…/${names.toReversed().join('/')}`;
+      }
       names.push(this.#name(directory.start, directory.length));
       nid = directory.parent;
     }

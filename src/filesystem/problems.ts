@@ -19,6 +19,11 @@ export interface Problem {
  */
 const MAX_REPORTED = 10_000;
 
+/** Two problems with the same key are one. */
+export function problemKey({ kind, nid, errno }: Problem): string {
+  return `${kind} ${nid} ${errno}`;
+}
+
 export class ProblemReporter {
   readonly #report: (problem: Problem) => void;
   readonly #reported = new Set<string>();
@@ -30,13 +35,13 @@ export class ProblemReporter {
   }
 
   /** True if this file's problem would be logged: lets the caller skip making the text. */
-  isNews(kind: Problem['kind'], nid: number): boolean {
+  isNews(kind: Problem['kind'], nid: number, errno: number): boolean {
     this.count++;
-    return this.#reported.size < MAX_REPORTED && !this.#reported.has(`${kind} ${nid}`);
+    return this.#reported.size < MAX_REPORTED && !this.#reported.has(`${kind} ${nid} ${errno}`);
   }
 
   report(problem: Problem): void {
-    this.#reported.add(`${problem.kind} ${problem.nid}`);
+    this.#reported.add(problemKey(problem));
     this.#report(problem);
   }
 }

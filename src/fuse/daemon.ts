@@ -1,18 +1,16 @@
 // The main thread of a mount, its control plane: opens the image, starts the workers, mounts,
-// answers INIT, then only waits for problems to log and for the end. It must never touch the mount
+// answers INIT, then only waits for something to log and for the end. It must never touch the mount
 // itself.
 
 import { dirname } from 'node:path';
-import { Worker } from 'node:worker_threads';
-import { Errno, errnoName, InputError, MountError } from '../errors.ts';
+import { errnoName, InputError, MountError } from '../errors.ts';
 import { ImageFile } from '../filesystem/image-file.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
-import type { Problem } from '../filesystem/problems.ts';
 import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
 import type { Logger } from '../log.ts';
 import type { NativeAddon, NativeSession } from '../native.ts';
+import { openBasedir } from '../objects/basedirs.ts';
 import { Opcode, opcodeName } from './abi.ts';
-import { Control } from './control.ts';
 import { type Negotiated, negotiate } from './init.ts';
 import {
   type FuseMount,
@@ -23,7 +21,9 @@ import {
 } from './mounting.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
-import { REQUEST_BUFFER_SIZE, type WorkerMessage, type WorkerSetup } from './worker-setup.ts';
+import { WorkerLog } from './worker-log.ts';
+import { WorkerPool } from './worker-pool.ts';
+import { REQUEST_BUFFER_SIZE, type WorkerMessage } from './worker-setup.ts';
 
 /** What to mount, where and how. Paths are absolute. */
 export interface DaemonOptions {
@@ -42,10 +42,13 @@ export interface DaemonOptions {
   pollingMicroseconds: number;
 }
 
+/** How the service ended: as somebody wished, or because of a failure. */
+export type Outcome = 'clean' | 'failed';
+
 /** How long open files may keep a lazily unmounted tree alive after a request to stop. */
 const STOP_GRACE_MS = 5000;
 
-/** The smallest that the addon takes; INIT's answer has 80 bytes. */
+/** The smallest buffer that the addon takes; INIT's answer has 80 bytes. */
 const INIT_REPLY_BUFFER_SIZE = 8192;
 
 /** composefs_version of mkcomposefs, whose HAS_ACL flag can be relied on, is below this. */
@@ -55,60 +58,71 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #native: NativeAddon;
   readonly #log: Logger;
-  readonly #control: Control;
-  readonly #controlBuffer: SharedArrayBuffer;
-  readonly #workers = new Set<Worker>();
-  readonly #basedirs: number[] = [];
-  readonly #wake: number;
-  #paths: PathFinder | undefined;
+  readonly #pool: WorkerPool;
+  readonly #descriptors: number[] = [];
+  #workerLog: WorkerLog | undefined;
+  #mountpoint = '';
   #mount: FuseMount | undefined;
   #session: NativeSession | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
-  readonly #problems = new Set<string>();
-  #mountpoint = '';
-  #failed = false;
+  /** The connection ended because the mount did: there is nothing left to unmount. */
+  #isUnmounted = false;
+  #isAbandoned = false;
   #isEnded = false;
-  #resolveEnded!: (outcome: 'clean' | 'failed') => void;
+  #outcome: Outcome = 'clean';
+  #resolveEnded!: (outcome: Outcome) => void;
 
   /** Settles when the mount is gone and everything is released. */
-  readonly ended: Promise<'clean' | 'failed'>;
+  readonly ended: Promise<Outcome>;
 
   constructor(options: DaemonOptions, native: NativeAddon, log: Logger) {
     this.#options = options;
     this.#native = native;
     this.#log = log;
-    this.#controlBuffer = Control.create(options.threads);
-    this.#control = new Control(this.#controlBuffer);
-    this.#wake = native.createWake();
+    this.#pool = new WorkerPool(native, options.threads, {
+      onMessage: (message) => this.#onMessage(message),
+      onError: (error) => this.fail(error, 'a serving thread failed; the mount ends'),
+      onEnd: () => this.#onEnd(),
+      onHang: () => this.#log.fatal('a serving thread hangs in a system call; ending the process'),
+    });
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
   }
 
   /**
-   * Mounts. When it returns the mount is usable. Throws ImageError, UnsupportedFeatureError,
+   * Mounts. When it resolves every worker serves. Rejects with ImageError, UnsupportedFeatureError,
    * InputError or MountError; nothing is left behind then.
    */
-  start(): void {
+  async start(): Promise<void> {
     const startedAt = performance.now();
     const options = this.#options;
     const imageFile = new ImageFile(options.image);
     try {
-      this.#openBasedirs();
-      const mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
-      this.#mountpoint = mountpoint;
-      // The workers start up while the image is read.
-      this.#startWorkers(imageFile.buffer);
+      const basedirs = this.#openBasedirs();
+      this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
+      this.#pool.start({
+        image: imageFile.buffer,
+        basedirs,
+        statisticsPath: this.#statisticsPath(basedirs),
+        acl: options.acl,
+        pollingMicroseconds: options.pollingMicroseconds,
+        trace: this.#log.isLevelEnabled('trace'),
+      });
+      // The threads load their modules while the image is read.
       const image = imageFile.load();
-      if (options.basedirs.length === 0) requireNoObjects(image, options.image);
-      this.#paths = new PathFinder(image);
-      this.#mount = mountFuse(this.#native, { ...options.mount, mountpoint });
-      const negotiated = this.#initialise(options.acl && needsAclEnforcement(image));
-      this.#releaseWorkers(this.#mount);
+      if (basedirs.length === 0) requireNoObjects(image, options.image);
+      this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
+      // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
+      const posixAcl = options.acl && needsAclEnforcement(image);
+      const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
+      this.#mount = mount;
+      const negotiated = this.#initialise(mount, posixAcl);
+      await this.#pool.serve(mount.device);
       this.#log.info(
         {
           image: options.image,
-          mountpoint,
-          how: this.#mount.how,
-          allowOther: this.#mount.allowOther,
+          mountpoint: this.#mountpoint,
+          how: mount.how,
+          allowOther: mount.allowOther,
           protocol: `7.${negotiated.minor}`,
           threads: options.threads,
           ms: Math.round(performance.now() - startedAt),
@@ -126,10 +140,10 @@ export class Daemon {
   check(): void {
     const options = this.#options;
     try {
-      this.#openBasedirs();
+      const basedirs = this.#openBasedirs();
       resolveMountpoint(options.mountpoint, options.allowStacking);
       const image = new ImageFile(options.image).load();
-      if (options.basedirs.length === 0) requireNoObjects(image, options.image);
+      if (basedirs.length === 0) requireNoObjects(image, options.image);
     } finally {
       this.#release();
     }
@@ -142,150 +156,86 @@ export class Daemon {
   stop(): void {
     if (this.#mount === undefined || this.#isEnded) return;
     if (this.#graceTimer !== undefined) {
-      this.#native.wake(this.#wake);
+      this.#pool.end();
       return;
     }
     this.#unmount(this.#mount);
     this.#graceTimer = setTimeout(() => {
       this.#log.warn('files of the mount are still in use; ending the connection');
-      this.#native.wake(this.#wake);
+      this.#pool.end();
     }, STOP_GRACE_MS);
   }
 
-  #openBasedirs(): void {
-    for (const path of this.#options.basedirs) {
-      const fd = this.#native.openBasedir(path);
-      if (fd < 0) throw new InputError(`base directory ${path} ${explainBasedir(fd)}`, path);
-      this.#basedirs.push(fd);
-    }
+  /** After a bug: ends the mount with whatever still works. */
+  fail(error: unknown, what = 'a bug in composefs-fuse; the mount ends'): void {
+    this.#outcome = 'failed';
+    this.#log.fatal({ err: error }, what);
+    if (this.#mount !== undefined && !this.#isEnded) this.#unmount(this.#mount);
+    this.#pool.end();
   }
 
-  #startWorkers(image: SharedArrayBuffer): void {
-    const options = this.#options;
-    const [basedir] = this.#basedirs;
-    for (let index = 0; index < options.threads; index++) {
-      const setup: WorkerSetup = {
-        index,
-        image,
-        basedirs: this.#basedirs,
-        statisticsPath: basedir === undefined ? dirname(options.image) : `/proc/self/fd/${basedir}`,
-        acl: options.acl,
-        control: this.#controlBuffer,
-        wakeDescriptor: this.#wake,
-        pollingMicroseconds: options.pollingMicroseconds,
-        trace: this.#log.isLevelEnabled('trace'),
-      };
-      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
-      this.#workers.add(worker);
-      worker.on('message', (message: WorkerMessage) => this.#onMessage(message));
-      worker.on('error', (error) => this.#onWorkerError(error));
-      worker.on('exit', () => this.#onWorkerExit(worker));
+  #openBasedirs(): number[] {
+    return this.#options.basedirs.map((path) => {
+      const fd = openBasedir(this.#native, path);
+      this.#descriptors.push(fd);
+      return fd;
+    });
+  }
+
+  /**
+   * A path on the filesystem that statfs reports, through a descriptor from before the mount: an
+   * ordinary path could lead into the mount itself, and a worker that asks its own mount waits for
+   * ever.
+   */
+  #statisticsPath(basedirs: readonly number[]): string {
+    let [fd] = basedirs;
+    if (fd === undefined) {
+      fd = openBasedir(this.#native, dirname(this.#options.image));
+      this.#descriptors.push(fd);
     }
+    return `/proc/self/fd/${fd}`;
   }
 
   /** Answers INIT, which the kernel has queued by the time the mount call returns. */
-  #initialise(posixAcl: boolean): Negotiated {
-    const mount = this.#mount!;
+  #initialise(mount: FuseMount, posixAcl: boolean): Negotiated {
     const request = new Request(new Uint8Array(REQUEST_BUFFER_SIZE));
     const reply = new Reply(new Uint8Array(INIT_REPLY_BUFFER_SIZE));
-    // A clone of its own, so that the session may own and close it.
+    // A number of its own, so that the session may own and close it.
     const device = this.#native.duplicate(mount.device);
-    this.#session = new this.#native.Session(device, request.bytes, reply.bytes, this.#wake);
+    if (device < 0) throw this.#initFailed(errnoName(device));
+    const wake = this.#pool.wakeDescriptor;
+    this.#session = new this.#native.Session(device, request.bytes, reply.bytes, wake);
     const length = this.#session.exchange(0);
     if (length < 0 || request.loadAdjacent(length) < 0 || request.opcode !== Opcode.INIT) {
-      const found = length < 0 ? errnoName(length) : opcodeName(request.opcode);
-      throw new MountError(`the kernel did not begin with INIT but with ${found}`, {
-        path: this.#options.mountpoint,
-      });
+      throw this.#initFailed(length < 0 ? errnoName(length) : opcodeName(request.opcode));
     }
     const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
     const result = negotiate(request, reply, { posixAcl }, negotiated);
     const status = this.#session.reply(reply.finish(request, result));
-    if (result < 0 || status < 0) {
-      const message = 'this kernel speaks a FUSE protocol older than 7.31 (Linux 5.4)';
-      throw new MountError(result < 0 ? message : `INIT failed: ${errnoName(status)}`, {
-        path: this.#options.mountpoint,
-      });
-    }
+    if (result < 0) throw this.#initFailed('its FUSE protocol is older than 7.31 (Linux 5.4)');
+    if (status < 0) throw this.#initFailed(errnoName(status));
     return negotiated;
   }
 
-  #releaseWorkers(mount: FuseMount): void {
-    const devices: number[] = [];
-    for (let i = 0; i < this.#options.threads; i++) {
-      const device = this.#native.cloneDevice(mount.device);
-      if (device < 0) {
-        devices.forEach((fd) => this.#native.closeDescriptor(fd));
-        throw new MountError(`the FUSE device cannot be cloned: ${errnoName(device)}`, {
-          errno: -device,
-          path: this.#options.mountpoint,
-        });
-      }
-      devices.push(device);
-    }
-    this.#control.serve(devices);
+  #initFailed(reason: string): MountError {
+    return new MountError(`no agreement with the kernel: ${reason}`, { path: this.#mountpoint });
   }
 
   #onMessage(message: WorkerMessage): void {
-    switch (message.kind) {
-      case 'problem':
-        this.#onProblem(message.problem);
-        break;
-      case 'bug':
-        this.#log.error(
-          { opcode: opcodeName(message.opcode), nodeid: message.nodeid, stack: message.stack },
-          'a request failed because of a bug in composefs-fuse; its caller got EIO',
-        );
-        break;
-      case 'refused-reply':
-        this.#log.error(message.text);
-        break;
-      case 'trace':
-        this.#log.trace(message.text);
-        break;
-      case 'ended':
-        this.#log.debug(`a worker ended: ${message.end}`);
-        break;
-    }
+    if (message.kind === 'ended' && message.end === 'unmounted') this.#isUnmounted = true;
+    this.#workerLog?.write(message);
   }
 
-  /** Every worker reports a file once; together they do so only once here. */
-  #onProblem(problem: Problem): void {
-    const key = `${problem.kind} ${problem.nid}`;
-    if (this.#problems.has(key)) return;
-    this.#problems.add(key);
-    this.#paths?.find(problem.nid, (path) => this.#logProblem(problem, path));
-  }
-
-  #logProblem(problem: Problem, path: string | undefined): void {
-    const facts: Record<string, unknown> = { path, nid: problem.nid };
-    if (problem.objectPath !== undefined) facts['objectPath'] = problem.objectPath;
-    facts['errno'] = errnoName(problem.errno);
-    if (problem.kind === 'damage') {
-      this.#log.warn(facts, `damaged image: ${problem.detail}`);
-    } else {
-      this.#log.warn(facts, `object not usable: ${problem.detail}`);
-    }
-  }
-
-  #onWorkerError(error: unknown): void {
-    this.#failed = true;
-    this.#log.fatal({ err: error }, 'a serving thread failed; the mount ends');
-    this.stop();
-    this.#native.wake(this.#wake);
-  }
-
-  #onWorkerExit(worker: Worker): void {
-    this.#workers.delete(worker);
-    if (this.#workers.size > 0) return;
+  #onEnd(): void {
     clearTimeout(this.#graceTimer);
-    this.#paths?.flush();
-    // The connection may have ended without an unmount (abort, wake): leave no dead mount behind.
-    if (this.#mount !== undefined) this.#unmount(this.#mount);
+    this.#workerLog?.flush();
+    // Aborted or woken: leave no dead mount behind. After an unmount, what is on the mountpoint by
+    // now is somebody else's.
+    if (this.#mount !== undefined && !this.#isUnmounted) this.#unmount(this.#mount);
     this.#release();
     this.#isEnded = true;
-    if (this.#mount !== undefined) this.#log.info('unmounted');
-    this.#resolveEnded(this.#failed ? 'failed' : 'clean');
+    if (!this.#isAbandoned) this.#log.info('unmounted');
+    this.#resolveEnded(this.#outcome);
   }
 
   #unmount(mount: FuseMount): void {
@@ -299,17 +249,17 @@ export class Daemon {
 
   /** After a failed start: nothing stays mounted, no worker stays behind. */
   #abandon(): void {
+    this.#isAbandoned = true;
     if (this.#mount !== undefined) this.#unmount(this.#mount);
-    this.#mount = undefined;
-    this.#control.abandon();
-    if (this.#workers.size === 0) this.#release();
+    this.#pool.abandon();
+    if (this.#pool.isEmpty) this.#release();
   }
 
   #release(): void {
     this.#session?.close();
     if (this.#mount !== undefined) this.#native.closeDescriptor(this.#mount.device);
-    for (const fd of this.#basedirs) this.#native.closeDescriptor(fd);
-    this.#native.closeDescriptor(this.#wake);
+    for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
+    this.#pool.close();
   }
 }
 
@@ -325,17 +275,4 @@ function requireNoObjects(image: Image, path: string): void {
     `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
     path,
   );
-}
-
-function explainBasedir(status: number): string {
-  switch (-status) {
-    case Errno.ENOENT:
-      return 'does not exist';
-    case Errno.ENOTDIR:
-      return 'is not a directory';
-    case Errno.EACCES:
-      return 'may not be entered by this user';
-    default:
-      return `cannot be opened: ${errnoName(status)}`;
-  }
 }

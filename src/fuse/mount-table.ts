@@ -2,6 +2,9 @@
 // mount itself, so a hung or dead one cannot block it.
 
 import { readFileSync } from 'node:fs';
+import { MountError } from '../errors.ts';
+
+const MOUNT_TABLE = '/proc/self/mountinfo';
 
 export interface MountTableEntry {
   /** Number of this mount, unique while it exists. */
@@ -13,9 +16,21 @@ export interface MountTableEntry {
   source: string;
 }
 
-/** All mounts this process sees, lowest first: the last one on a mountpoint is the visible one. */
+/**
+ * All mounts this process sees, lowest first: the last one on a mountpoint is the visible one.
+ * Throws MountError without /proc.
+ */
 export function readMountTable(): MountTableEntry[] {
-  const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  let table: string;
+  try {
+    table = readFileSync(MOUNT_TABLE, 'utf8');
+  } catch (cause) {
+    throw new MountError(`${MOUNT_TABLE} cannot be read; is /proc mounted?`, {
+      path: MOUNT_TABLE,
+      cause,
+    });
+  }
+  const lines = table.split('\n');
   return lines.filter((line) => line !== '').map(parseLine);
 }
 

@@ -7,7 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { MAX_READ } from './init.ts';
-import { findMount, isFuseMount } from './mount-table.ts';
+import { findMount, isFuseMount, type MountTableEntry, readMountTable } from './mount-table.ts';
 
 /** Mount flags of mount(2), <sys/mount.h>, with the word by which options call them. */
 export const MountFlag = {
@@ -17,6 +17,7 @@ export const MountFlag = {
   noexec: 8,
   sync: 16,
   dirsync: 128,
+  nosymfollow: 256,
   noatime: 1024,
   nodiratime: 2048,
   relatime: 0x200000,
@@ -26,6 +27,13 @@ export type MountFlagName = keyof typeof MountFlag;
 
 const MNT_DETACH = 2;
 const FUSERMOUNT = 'fusermount3';
+/** Flags that it refuses or is given anyway; access times do not exist on a read-only mount. */
+const MEANINGLESS_TO_HELPER: ReadonlySet<MountFlagName> = new Set([
+  'ro',
+  'nodiratime',
+  'relatime',
+  'strictatime',
+]);
 /** The helper only mounts and passes a descriptor; a hung one must not hang us. */
 const FUSERMOUNT_TIMEOUT_MS = 20_000;
 const SUBTYPE = 'composefs';
@@ -55,8 +63,8 @@ export interface FuseMount {
   device: number;
   how: 'mount(2)' | 'fusermount3';
   allowOther: boolean;
-  /** Number of the mount in the mount table; 0 if it could not be found there. */
-  id: number;
+  /** Its line of the mount table; undefined if it could not be found there. */
+  entry: MountTableEntry | undefined;
 }
 
 /**
@@ -150,11 +158,13 @@ export function mountFuse(native: NativeAddon, wishes: MountWishes): FuseMount {
   const direct = mountDirectly(native, wishes, device);
   if (direct === 0) {
     const allowOther = wishes.allowOther !== 'no';
-    return { device, how: 'mount(2)', allowOther, id: findMount(wishes.mountpoint)?.id ?? 0 };
+    return { device, how: 'mount(2)', allowOther, entry: entryOf(wishes.mountpoint) };
   }
   native.closeDescriptor(device);
   if (direct !== -Errno.EPERM) {
-    throw new MountError(`mounting on ${wishes.mountpoint} failed: ${errnoName(direct)}`, {
+    const hint =
+      direct === -Errno.EINVAL ? ' (the kernel does not accept one of the mount options)' : '';
+    throw new MountError(`mounting on ${wishes.mountpoint} failed: ${errnoName(direct)}${hint}`, {
       errno: -direct,
       path: wishes.mountpoint,
     });
@@ -204,7 +214,7 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
   const [ours, theirs] = pair;
   const options = [
     'ro',
-    ...wishes.flags.filter((name) => name !== 'ro'),
+    ...wishes.flags.filter((name) => !MEANINGLESS_TO_HELPER.has(name)),
     `fsname=${escapeOption(wishes.source)}`,
     `subtype=${SUBTYPE}`,
     'default_permissions',
@@ -228,7 +238,7 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
     device,
     how: FUSERMOUNT,
     allowOther: wishes.allowOther === 'yes',
-    id: findMount(mountpoint)?.id ?? 0,
+    entry: entryOf(mountpoint),
   };
 }
 
@@ -264,9 +274,39 @@ function escapeOption(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll(',', '\\,');
 }
 
+/** The mount just made. Not to know it is no reason to fail: it is only needed to be careful. */
+function entryOf(mountpoint: string): MountTableEntry | undefined {
+  try {
+    const entry = findMount(mountpoint);
+    return entry !== undefined && entry.type === `fuse.${SUBTYPE}` ? entry : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 /**
- * Unmounts `mount` if it is still the visible one on its mountpoint; `lazy` detaches it even while
- * in use. 0, or the errno (positive) of the failure. Something mounted over it is left alone.
+ * Where the mount is by now: a parent may have been renamed, or it may be gone. The kernel gives the
+ * numbers of a mount to others when it is gone, but the device of a superblock that is still served
+ * belongs to nobody else.
+ */
+function locate(mount: FuseMount, mountpoint: string): string | undefined {
+  const { entry } = mount;
+  if (entry === undefined) return mountpoint;
+  let table: MountTableEntry[];
+  try {
+    table = readMountTable();
+  } catch {
+    return mountpoint;
+  }
+  return table.find(
+    ({ id, device, type }) => id === entry.id && device === entry.device && type === entry.type,
+  )?.mountpoint;
+}
+
+/**
+ * Unmounts a mount that is still being served, wherever it is by now; `lazy` detaches it even while
+ * in use. 0, also if it is gone, or the errno (positive) of the failure. Something mounted over it
+ * is left alone.
  */
 export function unmountFuse(
   native: NativeAddon,
@@ -274,14 +314,24 @@ export function unmountFuse(
   mountpoint: string,
   lazy: boolean,
 ): number {
-  const visible = findMount(mountpoint);
-  if (visible === undefined) return 0;
-  if (mount.id !== 0 && visible.id !== mount.id) return Errno.EBUSY;
-  const status = native.unmount(mountpoint, lazy ? MNT_DETACH : 0);
+  const path = locate(mount, mountpoint);
+  if (path === undefined) return 0;
+  if (isCovered(mount, path)) return Errno.EBUSY;
+  const status = native.unmount(path, lazy ? MNT_DETACH : 0);
   if (status !== -Errno.EPERM) return -status;
-  const helper = spawnSync(FUSERMOUNT, ['-u', ...(lazy ? ['-z'] : []), '--', mountpoint], {
+  const helper = spawnSync(FUSERMOUNT, ['-u', ...(lazy ? ['-z'] : []), '--', path], {
     stdio: 'ignore',
     timeout: FUSERMOUNT_TIMEOUT_MS,
   });
   return helper.status === 0 ? 0 : Errno.EBUSY;
+}
+
+/** Whether another mount lies over this one on the same path. */
+function isCovered(mount: FuseMount, path: string): boolean {
+  if (mount.entry === undefined) return false;
+  try {
+    return findMount(path)?.id !== mount.entry.id;
+  } catch {
+    return false;
+  }
 }

@@ -8,7 +8,10 @@ export const READY_FD_VARIABLE = 'COMPOSEFS_FUSE_READY_FD';
 /** Set with it when the starter wants the mount to end when standard input does. */
 export const LIFELINE_VARIABLE = 'COMPOSEFS_FUSE_LIFELINE';
 
-export type Readiness = { ready: true } | { ready: false; message: string; exitCode: number };
+export type Readiness =
+  | { ready: true }
+  /** `code` is ComposefsError's, `path` what the error is about, where there is one. */
+  | { ready: false; message: string; exitCode: number; code?: string; path?: string };
 
 /** The starter's end of the descriptor, or none when started by hand. */
 export function takeReadyDescriptor(): number | undefined {
@@ -17,13 +20,14 @@ export function takeReadyDescriptor(): number | undefined {
   return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
 }
 
-/** Says it, once. The starter may be gone; that is no reason to fail. */
-export function announce(descriptor: number, readiness: Readiness): void {
+/** Says it, once. False if the starter is gone and nobody listens. */
+export function announce(descriptor: number, readiness: Readiness): boolean {
   try {
     writeSync(descriptor, `${JSON.stringify(readiness)}\n`);
     closeSync(descriptor);
+    return true;
   } catch {
-    // EPIPE: nobody listens any more.
+    return false;
   }
 }
 

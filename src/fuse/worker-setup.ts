@@ -18,6 +18,9 @@ export interface WorkerSetup {
   /** A path on the filesystem that statfs reports. */
   statisticsPath: string;
   acl: boolean;
+  /** One shared word and its largest value: objects that are open over all workers. */
+  openObjects: SharedArrayBuffer;
+  openObjectsLimit: number;
   control: SharedArrayBuffer;
   wakeDescriptor: number;
   pollingMicroseconds: number;
@@ -25,6 +28,7 @@ export interface WorkerSetup {
 }
 
 export type WorkerMessage =
+  | { kind: 'serving' }
   | { kind: 'problem'; problem: Problem }
   | { kind: 'bug'; stack: string; opcode: number; nodeid: number }
   | { kind: 'refused-reply'; text: string }

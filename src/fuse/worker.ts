@@ -8,6 +8,7 @@ import { ProblemReporter } from '../filesystem/problems.ts';
 import { StatisticsSource } from '../filesystem/statistics.ts';
 import { Image } from '../image-reader/index.ts';
 import { loadNative } from '../native.ts';
+import { DescriptorBudget } from '../objects/descriptor-budget.ts';
 import { ObjectStore } from '../objects/store.ts';
 import { ProcCaller } from './caller.ts';
 import { Control, ControlState } from './control.ts';
@@ -44,13 +45,14 @@ function serve(): void {
     setup.wakeDescriptor,
   );
   session.setPolling(setup.pollingMicroseconds);
+  const budget = new DescriptorBudget(setup.openObjects, setup.openObjectsLimit);
   const image = Image.open(new Uint8Array(setup.image));
   const slot = new Slot(
     new Request(request),
     new Reply(reply),
     new ComposefsFilesystem(
       image,
-      new ObjectStore(native, setup.basedirs),
+      new ObjectStore(native, setup.basedirs, budget),
       new ProblemReporter((problem) => post({ kind: 'problem', problem })),
       { acl: setup.acl },
     ),
@@ -59,6 +61,7 @@ function serve(): void {
     (fd, offset, length, at) => session.readObject(fd, offset, length, at),
   );
   const dispatcher = new Dispatcher(reportBug, setup.trace ? traceToPort(post) : undefined);
+  post({ kind: 'serving' });
   const end = serveSession(session, slot, dispatcher, (text) =>
     post({ kind: 'refused-reply', text }),
   );

@@ -81,6 +81,12 @@ export class Image {
   }
 }
 
+/** Whether bytes begin as a composefs image does: a glance before all of them are read. */
+export function hasComposefsMagic(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return view.byteLength >= 4 && view.getUint32(COMPOSEFS_HEADER.MAGIC, true) === LCFS_EROFS_MAGIC;
+}
+
 function checkComposefsHeader(view: DataView): void {
   const size = view.byteLength;
   if (size < COMPOSEFS_HEADER.SIZE) {

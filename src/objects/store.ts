@@ -3,6 +3,7 @@
 // nothing but regular files (the addon's openObject).
 
 import { Errno } from '../errors.ts';
+import type { DescriptorBudget } from './descriptor-budget.ts';
 import { type NativeAddon, OBJECT_FACTS } from '../native.ts';
 
 /** Longest object path that is tried; PATH_MAX of Linux. */
@@ -11,12 +12,17 @@ const MAX_PATH = 4096;
 export class ObjectStore {
   readonly #native: NativeAddon;
   readonly #basedirs: readonly number[];
+  readonly #budget: DescriptorBudget | undefined;
   readonly #path = new Uint8Array(MAX_PATH);
   readonly #facts = new BigInt64Array(OBJECT_FACTS.WORDS);
   readonly #words = new Uint32Array(this.#facts.buffer);
 
-  /** `basedirs` are descriptors from the addon's openBasedir, which stay the caller's. */
-  constructor(native: NativeAddon, basedirs: readonly number[]) {
+  /**
+   * `basedirs` are descriptors from the addon's openBasedir, which stay the caller's. Without a
+   * `budget` only the system limits how many objects are open.
+   */
+  constructor(native: NativeAddon, basedirs: readonly number[], budget?: DescriptorBudget) {
+    this.#budget = budget;
     this.#native = native;
     this.#basedirs = basedirs;
   }
@@ -29,6 +35,13 @@ export class ObjectStore {
   open(bytes: Uint8Array, start: number, length: number): number {
     if (length > MAX_PATH) return -Errno.ENAMETOOLONG;
     for (let i = 0; i < length; i++) this.#path[i] = bytes[start + i]!;
+    if (this.#budget !== undefined && !this.#budget.take()) return -Errno.EMFILE;
+    const fd = this.#openInOrder(length);
+    if (fd < 0) this.#budget?.give();
+    return fd;
+  }
+
+  #openInOrder(length: number): number {
     for (let i = 0; i < this.#basedirs.length; i++) {
       const fd = this.#native.openObject(this.#basedirs[i]!, this.#path, length, this.#facts);
       if (fd !== -Errno.ENOENT && fd !== -Errno.ENOTDIR) return fd;
@@ -53,6 +66,8 @@ export class ObjectStore {
   }
 
   close(fd: number): number {
-    return this.#native.closeDescriptor(fd);
+    const status = this.#native.closeDescriptor(fd);
+    if (status === 0) this.#budget?.give();
+    return status;
   }
 }

@@ -168,7 +168,9 @@ function randomNode(
 ): ModelNode {
   const permissions = random.pick([0o644, 0o755, 0o600, 0o4755, 0o1777]);
   const dice = random.below(100);
-  if (dice < 15) return emptyNode(random, name, Type.DIRECTORY | permissions);
+  // Directories that everybody can search, or ordinary users would see next to nothing.
+  const searchable = random.pick([0o755, 0o555, 0o1777]);
+  if (dice < 15) return emptyNode(random, name, Type.DIRECTORY | searchable);
   if (dice < 25) return randomSymlink(random, name);
   if (dice < 30) {
     const node = emptyNode(random, name, random.pick(otherTypes) | permissions);

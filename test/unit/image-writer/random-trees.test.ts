@@ -23,9 +23,9 @@ const options: GeneratorOptions[] = [
   { entries: 30 },
   { entries: 400, hardLinks: true },
   { entries: 400, whiteouts: true, extremes: true, hardLinks: true },
-  { entries: 2500, extremes: true },
+  { entries: 1500, extremes: true },
 ];
-const cases = Array.from({ length: 24 }, (_, i) => ({
+const cases = Array.from({ length: 12 }, (_, i) => ({
   seed: firstSeed + i,
   options: options[i % options.length] as GeneratorOptions,
 }));
@@ -64,24 +64,24 @@ describe.each(cases)('the tree of seed $seed, $options.entries entries', ({ seed
   });
 
   it.skipIf(!hasFsck)('is accepted by fsck.erofs', () => {
-    expect(runFsck(writeImage(toImageTree(model)))).toEqual({ status: 0, complaints: '' });
+    expect(runFsck(writeImage(toImageTree(model)))).toEqual({ status: 0, isClean: true });
   });
 });
 
 it.skipIf(!hasFsck)('fsck.erofs sees damage', () => {
   const image = writeImage(toImageTree(randomTree(firstSeed, { entries: 30 })));
-  const rootBlock = new DataView(image.buffer).getUint32(36 * 32 + 16, true) * 4096;
-  image[rootBlock + 12 * 2 + 8] = 0xff;
-  expect(runFsck(image).complaints).not.toBe('');
+  // An unknown layout of the root.
+  image[36 * 32] = 0x0e;
+  expect(runFsck(image)).toEqual({ status: 1, isClean: false });
 });
 
-function runFsck(image: Uint8Array): { status: number | null; complaints: string } {
+function runFsck(image: Uint8Array): { status: number | null; isClean: boolean } {
   const folder = mkdtempSync(join(tmpdir(), 'composefs-test-'));
   try {
     const path = join(folder, 'image.cfs');
     writeFileSync(path, image);
-    const { status, stderr } = spawnSync('fsck.erofs', [path], { encoding: 'utf8' });
-    return { status, complaints: stderr };
+    const { status, stdout, stderr } = spawnSync('fsck.erofs', ['-d3', path], { encoding: 'utf8' });
+    return { status, isClean: `${stdout}${stderr}`.includes('No errors found') };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -96,57 +96,83 @@ function expectTree(root: ModelNode, bytes: Uint8Array, version: number): void {
   expect(image.header.composefsVersion).toBe(version);
   const entries = new Map<string, ImageEntry>();
   for (const entry of image.walk()) {
-    if (entry.isWhiteout) continue;
-    entries.set(pathOf(entry), entry);
+    if (!entry.isWhiteout) entries.set(pathOf(entry), entry);
   }
+  // Collected, because a call of expect() for each costs more than all the rest.
+  const differences: unknown[] = [];
   let names = 0;
   visitModel(root, (name, path) => {
     names++;
     const node = name.linkTo ?? name;
-    const entry = entries.get(path.toString('latin1')) as ImageEntry;
     const shown = path.toString('latin1');
-    expect(entry, shown).toBeDefined();
-    const permissions = node.mode & 0o7777;
-    expect(entry.mode, shown).toBe(isWhiteout(node) ? 0o100000 | permissions : node.mode);
-    expect([entry.uid, entry.gid], shown).toEqual([node.uid, node.gid]);
-    expect(entry.mtime, shown).toEqual({ seconds: node.seconds, nanoseconds: node.nanoseconds });
-    expectContent(node, entry, shown);
-    expectXattrs(node, entry, shown, version);
+    const entry = entries.get(shown);
+    if (entry === undefined) {
+      differences.push(`${shown} is missing`);
+      return;
+    }
+    const actual = JSON.stringify(factsOf(entry));
+    const expected = JSON.stringify(expectedFacts(node, entry, version));
+    if (actual !== expected) differences.push({ shown, actual, expected });
   });
+  expect(differences).toEqual([]);
   expect(entries.size).toBe(names);
   expectOrder(image.root);
 }
 
-function expectContent(node: ModelNode, entry: ImageEntry, shown: string): void {
-  if (entry.kind === 'directory') {
-    const subdirectories = node.children.filter(({ mode }) => (mode & 0o170000) === 0o040000);
-    expect(entry.nlink, shown).toBe(2 + subdirectories.length);
-    return;
-  }
-  expect(entry.nlink, shown).toBe(node.nlink);
-  expect(entry.size, shown).toBe(node.size);
-  expect(entry.rdev, shown).toEqual({
-    major: (node.rdev >>> 8) & 0xfff,
-    minor: (node.rdev & 0xff) | ((node.rdev >>> 12) & 0xfff00),
-  });
-  if (node.target !== undefined) {
-    expect(same(entry.targetBytes() as Uint8Array, node.target), shown).toBe(true);
-  }
-  if (node.content !== undefined) {
-    expect(same(entry.content() as Uint8Array, node.content), shown).toBe(true);
-  } else if (entry.kind === 'file' && node.size > 0n && node.objectPath !== undefined) {
-    expect(entry.object(), shown).toEqual({
-      path: node.objectPath,
-      digest:
-        node.digest === undefined
-          ? undefined
-          : { algorithm: 'sha256', hex: node.digest.toString('hex') },
-    });
-  }
+const latin1 = (bytes: Uint8Array | undefined): string | undefined =>
+  bytes === undefined ? undefined : Buffer.from(bytes).toString('latin1');
+
+/** The object is not asked for where the reader refuses to name one. */
+const hasObject = (node: ModelNode): boolean => isExternal(node) && node.objectPath !== undefined;
+const isExternal = (node: ModelNode): boolean =>
+  (node.mode & 0o170000) === 0o100000 && node.size > 0n && node.content === undefined;
+
+function factsOf(entry: ImageEntry): Record<string, unknown> {
+  const xattrs = entry.xattrs();
+  const isDirectory = entry.kind === 'directory';
+  return {
+    mode: entry.mode,
+    nlink: entry.nlink,
+    owner: [entry.uid, entry.gid],
+    mtime: `${entry.mtime.seconds}.${entry.mtime.nanoseconds}`,
+    size: isDirectory ? undefined : `${entry.size}`,
+    rdev: entry.rdev,
+    target: latin1(entry.targetBytes()),
+    content: latin1(entry.content()),
+    object: xattrs.has('trusted.overlay.redirect') ? entry.object() : undefined,
+    xattrs: [...xattrs].map(([name, value]) => `${name}=${latin1(value)}`).toSorted(),
+  };
+}
+
+function expectedFacts(
+  node: ModelNode,
+  entry: ImageEntry,
+  version: number,
+): Record<string, unknown> {
+  const isDirectory = (node.mode & 0o170000) === 0o040000;
+  const subdirectories = node.children.filter(({ mode }) => (mode & 0o170000) === 0o040000);
+  const digest = node.digest && { algorithm: 'sha256', hex: node.digest.toString('hex') };
+  const xattrs = expectedXattrs(node, entry, version);
+  const isFile = (node.mode & 0o170000) === 0o100000 || isWhiteout(node);
+  return {
+    mode: isWhiteout(node) ? 0o100000 | (node.mode & 0o7777) : node.mode,
+    nlink: isDirectory ? 2 + subdirectories.length : node.nlink,
+    owner: [node.uid, node.gid],
+    mtime: `${node.seconds}.${node.nanoseconds}`,
+    size: isDirectory ? undefined : `${node.size}`,
+    rdev: {
+      major: (node.rdev >>> 8) & 0xfff,
+      minor: (node.rdev & 0xff) | ((node.rdev >>> 12) & 0xfff00),
+    },
+    target: latin1(node.target),
+    content: isFile && !isExternal(node) ? (latin1(node.content) ?? '') : undefined,
+    object: hasObject(node) ? { path: node.objectPath, digest } : undefined,
+    xattrs: [...xattrs].map(([name, value]) => `${name}=${latin1(value)}`).toSorted(),
+  };
 }
 
 /** The attributes by the rules of the format, put together anew. */
-function expectXattrs(node: ModelNode, entry: ImageEntry, shown: string, version: number): void {
+function expectedXattrs(node: ModelNode, entry: ImageEntry, version: number): Map<string, Buffer> {
   const expected = new Map<string, Buffer>();
   for (const [name, value] of node.xattrs) {
     expected.set(name.replace(/^trusted\.overlay\./, 'trusted.overlay.overlay.'), value);
@@ -163,34 +189,30 @@ function expectXattrs(node: ModelNode, entry: ImageEntry, shown: string, version
     expected.set('user.overlay.whiteout', empty);
   }
   if (entry.parent === undefined) expected.set('trusted.overlay.opaque', Buffer.from('y'));
-  if (entry.kind === 'file' && node.size > 0n && node.content === undefined) {
-    const header = Buffer.of(0, 36, 0, 1);
-    expected.set(
-      'trusted.overlay.metacopy',
-      node.digest === undefined ? empty : Buffer.concat([header, node.digest]),
-    );
-    if (node.objectPath !== undefined) {
-      expected.set('trusted.overlay.redirect', Buffer.from(`/${node.objectPath}`));
-    }
+  if (!isExternal(node)) return expected;
+  const { digest } = node;
+  const metacopy = digest === undefined ? empty : Buffer.concat([Buffer.of(0, 36, 0, 1), digest]);
+  expected.set('trusted.overlay.metacopy', metacopy);
+  if (node.objectPath !== undefined) {
+    expected.set('trusted.overlay.redirect', Buffer.from(`/${node.objectPath}`));
   }
-  const actual = [...entry.xattrs()].map(([name, value]) => [name, Buffer.from(value)] as const);
-  const text = (map: Iterable<readonly [string, Buffer]>): string[] =>
-    [...map].map(([name, value]) => `${name}=${value.toString('latin1')}`).toSorted();
-  expect(text(actual), shown).toEqual(text(expected));
+  return expected;
 }
 
 /** Siblings are in byte order, and names can be looked up. */
 function expectOrder(directory: ImageEntry): void {
   let previous: Uint8Array | undefined;
   for (const child of directory.children()) {
-    if (previous !== undefined) expect(Buffer.compare(previous, child.nameBytes)).toBe(-1);
+    const isInOrder = previous === undefined || Buffer.compare(previous, child.nameBytes) < 0;
+    if (!isInOrder || directory.child(child.nameBytes)?.nid !== child.nid) {
+      throw new Error(`${child.path} is not in order, or not found`);
+    }
     previous = child.nameBytes;
-    expect(directory.child(child.nameBytes)?.nid).toBe(child.nid);
     if (child.kind === 'directory') expectOrder(child);
   }
 }
 
 function pathOf(entry: ImageEntry): string {
   if (entry.parent === undefined) return '';
-  return `${pathOf(entry.parent)}/${Buffer.from(entry.nameBytes).toString('latin1')}`;
+  return `${pathOf(entry.parent)}/${latin1(entry.nameBytes)}`;
 }

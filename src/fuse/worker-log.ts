@@ -1,0 +1,68 @@
+// Turns what workers post into log lines. A problem with a file is said once, with the file's path.
+
+import type { PathFinder } from '../filesystem/path-finder.ts';
+import { type Problem, problemKey } from '../filesystem/problems.ts';
+import { errnoName } from '../errors.ts';
+import type { Logger } from '../log.ts';
+import { opcodeName } from './abi.ts';
+import type { WorkerMessage } from './worker-setup.ts';
+
+/** A hostile image may have millions of damaged files; so many are named. */
+const MAX_PROBLEMS = 10_000;
+
+export class WorkerLog {
+  readonly #log: Logger;
+  readonly #paths: PathFinder;
+  readonly #said = new Set<string>();
+
+  constructor(log: Logger, paths: PathFinder) {
+    this.#log = log;
+    this.#paths = paths;
+  }
+
+  /** Says what still waits for a path. */
+  flush(): void {
+    this.#paths.flush();
+  }
+
+  write(message: WorkerMessage): void {
+    switch (message.kind) {
+      case 'problem':
+        this.#onProblem(message.problem);
+        break;
+      case 'bug':
+        this.#log.error(
+          { opcode: opcodeName(message.opcode), nodeid: message.nodeid, stack: message.stack },
+          'a request failed because of a bug in composefs-fuse; its caller got EIO',
+        );
+        break;
+      case 'refused-reply':
+        this.#log.error(message.text);
+        break;
+      case 'trace':
+        this.#log.trace(message.text);
+        break;
+      case 'ended':
+        this.#log.debug(`a worker ended: ${message.end}`);
+        break;
+      case 'serving':
+        break;
+    }
+  }
+
+  /** Every worker reports a file once; together they do so only once here. */
+  #onProblem(problem: Problem): void {
+    const key = problemKey(problem);
+    if (this.#said.has(key) || this.#said.size >= MAX_PROBLEMS) return;
+    this.#said.add(key);
+    this.#paths.find(problem.nid, (path) => this.#writeProblem(problem, path));
+  }
+
+  #writeProblem(problem: Problem, path: string | undefined): void {
+    const facts: Record<string, unknown> = { path, nid: problem.nid };
+    if (problem.objectPath !== undefined) facts['objectPath'] = problem.objectPath;
+    facts['errno'] = errnoName(problem.errno);
+    const what = problem.kind === 'damage' ? 'damaged image' : 'object not usable';
+    this.#log.warn(facts, `${what}: ${problem.detail}`);
+  }
+}
