@@ -136,7 +136,7 @@ void EnableKernelVerity(Copy& copy) {
   }
 }
 
-/** Gives the copy its name. An object that another process linked first is as good. */
+/** Gives the copy its name: 0, 1 if another one, as good, has it by now, or -errno. */
 int Link(int store, Copy& copy, const std::string& path) {
   if (mkdirat(store, path.substr(0, 2).c_str(), kDirectoryMode) < 0 && errno != EEXIST) {
     return -errno;
@@ -145,7 +145,8 @@ int Link(int store, Copy& copy, const std::string& path) {
       copy.temporary.empty()
           ? linkat(AT_FDCWD, PathOf(copy.fd.get()).c_str(), store, path.c_str(), AT_SYMLINK_FOLLOW)
           : linkat(store, copy.temporary.c_str(), store, path.c_str(), 0);
-  return status < 0 && errno != EEXIST ? -errno : 0;
+  if (status == 0) return 0;
+  return errno == EEXIST ? 1 : -errno;
 }
 
 void AppendPath(std::vector<uint8_t>& paths, const std::string& path) {
@@ -217,7 +218,7 @@ std::vector<Stored> StoreObjects(const verity::Parameters& parameters, int store
     if (error < 0) {
       results[i].measured.status = error;
     } else {
-      results[i].outcome = Stored::Outcome::kAdded;
+      results[i].outcome = error == 0 ? Stored::Outcome::kAdded : Stored::Outcome::kPresent;
     }
   }
   return results;

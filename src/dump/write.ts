@@ -3,10 +3,17 @@
 
 import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../image-reader/format.ts';
 import { compareBytes } from '../image-writer/byte-heap.ts';
-import { NODE, NodeFlag, type NodeId, type NodeTable, ROOT_NODE } from '../image-writer/nodes.ts';
+import {
+  isExternalNode,
+  NODE,
+  NodeFlag,
+  type NodeId,
+  type NodeTable,
+  ROOT_NODE,
+} from '../image-writer/nodes.ts';
 import { objectPathLength, writeObjectPath } from '../image-writer/object-path.ts';
-import { sortChildren } from '../image-writer/order.ts';
-import { type ImageTree, isExternalNode } from '../image-writer/tree.ts';
+import { orderInodes } from '../image-writer/order.ts';
+import type { ImageTree } from '../image-writer/tree.ts';
 import { NO_XATTRS, SET, type XattrSet } from '../image-writer/xattr-table.ts';
 import { EQUALS } from './fields.ts';
 import { LineNumbers, LineWriter } from './line-writer.ts';
@@ -17,12 +24,16 @@ export function* writeDumpChunks(
   tree: ImageTree,
 ): Generator<Uint8Array<ArrayBuffer>, void, undefined> {
   const { nodes } = tree;
-  const { entries, starts } = sortChildren(nodes);
+  const { entries, starts, inodeOf } = orderInodes(nodes);
   const writer = new NodeWriter(nodes);
   writer.write(ROOT_NODE);
   /** Positions in `entries`: of the next entry of each open directory, and its end. */
   const open: { at: number; readonly end: number }[] = [];
-  open.push({ at: starts[ROOT_NODE]!, end: starts[ROOT_NODE + 1]! });
+  const enter = (directory: NodeId): void => {
+    const inode = inodeOf[directory]!;
+    open.push({ at: starts[inode]!, end: starts[inode + 1]! });
+  };
+  enter(ROOT_NODE);
   for (let level = open.at(-1); level !== undefined; level = open.at(-1)) {
     if (level.at === level.end) {
       open.pop();
@@ -33,7 +44,7 @@ export function* writeDumpChunks(
     writer.enter(node);
     writer.write(node);
     if ((nodes.mode(node) & S_IFMT) === S_IFDIR && !nodes.isHardLink(node)) {
-      open.push({ at: starts[node]!, end: starts[node + 1]! });
+      enter(node);
     } else {
       writer.lines.leave();
     }

@@ -6,7 +6,7 @@
 import { BLOCK_SIZE, DIRENT } from '../image-reader/format.ts';
 import { copyBytes } from './byte-heap.ts';
 import { NODE, NO_NODE, type NodeId, type NodeTable } from './nodes.ts';
-import type { SortedChildren } from './order.ts';
+import type { InodeOrder } from './order.ts';
 
 /** Stand for `.` and `..` among node numbers, which stay below. */
 const DOT = 0xffff_fffe;
@@ -18,7 +18,7 @@ export const TAIL_MAX: number = BLOCK_SIZE / 2;
 /** A reusable record of one directory: load() fills it. */
 export class DirectoryBlocks {
   readonly #nodes: NodeTable;
-  readonly #children: SortedChildren;
+  readonly #order: InodeOrder;
   /** Nodes, DOT or DOT_DOT. */
   #entries: Uint32Array = new Uint32Array(64);
   #length: number = 0;
@@ -29,9 +29,9 @@ export class DirectoryBlocks {
   tailSize: number = 0;
   blockCount: number = 0;
 
-  constructor(nodes: NodeTable, children: SortedChildren) {
+  constructor(nodes: NodeTable, order: InodeOrder) {
     this.#nodes = nodes;
-    this.#children = children;
+    this.#order = order;
   }
 
   /** Sorts the entries of a directory into blocks and a tail. */
@@ -122,9 +122,10 @@ export class DirectoryBlocks {
 
   /** The entries with the dots, which come behind names that begin with a smaller byte. */
   #collect(directory: NodeId): void {
-    const { entries, starts } = this.#children;
-    const start = starts[directory]!;
-    const end = starts[directory + 1]!;
+    const { entries, starts, inodeOf } = this.#order;
+    const inode = inodeOf[directory]!;
+    const start = starts[inode]!;
+    const end = starts[inode + 1]!;
     if (end - start + 2 > this.#entries.length) {
       this.#entries = new Uint32Array((end - start + 2) * 2);
     }

@@ -28,8 +28,7 @@ import { fileTypeOfMode } from '../image-reader/inode.ts';
 import { copyBytes } from './byte-heap.ts';
 import { DirectoryBlocks, type NidSource } from './directory-blocks.ts';
 import { chunkBits, type ImageLayout, InodeKind, kindOf, linkCount } from './layout.ts';
-import { MODE_WORD, NODE, type NodeId } from './nodes.ts';
-import { isSourceWhiteout } from './rewrite.ts';
+import { isSourceWhiteout, MODE_WORD, NODE, type NodeId } from './nodes.ts';
 
 /** A chunk pointer to nothing, byte by byte. */
 const NULL_POINTER_BYTE = 0xff;
@@ -50,7 +49,7 @@ export class ImageEmitter implements NidSource {
   /** `chunkSize` holds any inode with its attributes: 256 KiB at least, or the whole image. */
   constructor(layout: ImageLayout, chunkSize: number) {
     this.#layout = layout;
-    this.#directories = new DirectoryBlocks(layout.nodes, layout.children);
+    this.#directories = new DirectoryBlocks(layout.nodes, layout.order);
     this.#chunkSize = chunkSize;
     this.#nextBlock = layout.dataStart / BLOCK_SIZE;
   }
@@ -68,7 +67,8 @@ export class ImageEmitter implements NidSource {
 
   /** Writes everything; stops where a chunk must end, and says where in the image that is. */
   *#pieces(): Generator<number, void, undefined> {
-    const { order, nids, dataStart, inodesEnd, xattrs, blockCounts, sizeBytes } = this.#layout;
+    const { order, nids, dataStart, inodesEnd, xattrs, blockCounts, inodesWithBlocks, sizeBytes } =
+      this.#layout;
     this.#open(0);
     this.#writeSuperBlock();
     let written: number = EROFS_SUPER_OFFSET + SUPER_BLOCK.SIZE;
@@ -88,7 +88,7 @@ export class ImageEmitter implements NidSource {
     }
     at = dataStart;
     if (!this.#fits(at)) yield Math.min(at, this.#base + this.#out.length);
-    for (let inode = 0; inode < nids.length; inode++) {
+    for (const inode of inodesWithBlocks) {
       const blocks = blockCounts[inode]!;
       let entry = 0;
       for (let block = 0; block < blocks; block++, at += BLOCK_SIZE) {
@@ -125,7 +125,8 @@ export class ImageEmitter implements NidSource {
   }
 
   #writeSuperBlock(): void {
-    const { version, hasAcl, nids, mtime, inodesEnd, sizeBytes } = this.#layout;
+    const { version, hasAcl, nids, order, inodesEnd, sizeBytes } = this.#layout;
+    const { mtime } = order;
     const view = this.#view;
     view.setUint32(COMPOSEFS_HEADER.MAGIC, LCFS_EROFS_MAGIC, true);
     view.setUint32(COMPOSEFS_HEADER.VERSION, LCFS_EROFS_VERSION, true);

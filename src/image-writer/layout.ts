@@ -19,9 +19,16 @@ import {
   SUPER_BLOCK,
 } from '../image-reader/format.ts';
 import { DirectoryBlocks, TAIL_MAX } from './directory-blocks.ts';
-import { MODE_WORD, NODE, NodeFlag, type NodeId, type NodeTable } from './nodes.ts';
-import { type InodeOrder, numberInodes, type SortedChildren, sortChildren } from './order.ts';
-import { chooseVersion, isSourceWhiteout, rewriteXattrs, type VersionRange } from './rewrite.ts';
+import {
+  isSourceWhiteout,
+  MODE_WORD,
+  NODE,
+  NodeFlag,
+  type NodeId,
+  type NodeTable,
+} from './nodes.ts';
+import { type InodeOrder, type MinimumTime, orderInodes } from './order.ts';
+import { checkSize, chooseVersion, markWhiteouts, type VersionRange } from './rewrite.ts';
 import { rootWhiteouts } from './root-whiteouts.ts';
 import { XattrPlan } from './xattr-plan.ts';
 
@@ -48,12 +55,11 @@ export const InodeKind = {
 export interface ImageLayout {
   readonly nodes: NodeTable;
   readonly version: number;
-  readonly children: SortedChildren;
   readonly order: InodeOrder;
   readonly xattrs: XattrPlan;
   readonly hasAcl: boolean;
-  /** The mtime that compact inodes have. */
-  readonly mtime: MinimumTime;
+  /** The inodes that have data blocks, in order. */
+  readonly inodesWithBlocks: readonly number[];
   readonly nids: Uint32Array;
   /** 1 for an extended inode. */
   readonly forms: Uint8Array;
@@ -68,20 +74,13 @@ export interface ImageLayout {
   readonly sizeBytes: number;
 }
 
-interface MinimumTime {
-  readonly low: number;
-  readonly high: number;
-  readonly nsec: number;
-}
-
 /** Lays out a tree whose root exists. Throws TreeError for what no image can hold. */
 export function layOut(nodes: NodeTable, versions: VersionRange): ImageLayout {
-  const version = chooseVersion(nodes, versions);
-  const whiteouts = rootWhiteouts(nodes);
-  const sets = rewriteXattrs(nodes, version);
-  const children = sortChildren(nodes, whiteouts);
-  const order = numberInodes(nodes, children);
-  const xattrs = new XattrPlan(nodes, sets, order.nodeOf);
+  const order = orderInodes(nodes, rootWhiteouts(nodes));
+  const { mtime, whiteouts } = order;
+  const version = chooseVersion(versions, whiteouts.length > 0);
+  const marked = markWhiteouts(nodes, version, whiteouts);
+  const xattrs = new XattrPlan(nodes, marked, order.nodeOf);
   const count = order.nodeOf.length;
   const places = {
     nids: new Uint32Array(count),
@@ -89,8 +88,8 @@ export function layOut(nodes: NodeTable, versions: VersionRange): ImageLayout {
     tails: new Uint16Array(count),
     blockCounts: new Uint32Array(count),
   };
-  const mtime = minimumTime(nodes, order.nodeOf);
-  const directories = new DirectoryBlocks(nodes, children);
+  const inodesWithBlocks: number[] = [];
+  const directories = new DirectoryBlocks(nodes, order);
   let position: number = EROFS_SUPER_OFFSET + SUPER_BLOCK.SIZE;
   let blocks = 0;
   const extent = new Extent();
@@ -109,6 +108,7 @@ export function layOut(nodes: NodeTable, versions: VersionRange): ImageLayout {
     places.forms[inode] = isExtended ? 1 : 0;
     places.tails[inode] = extent.tail;
     places.blockCounts[inode] = extent.blocks;
+    if (extent.blocks > 0) inodesWithBlocks.push(inode);
     blocks += extent.blocks;
     position = start + headSize + extent.tail;
   }
@@ -117,8 +117,8 @@ export function layOut(nodes: NodeTable, versions: VersionRange): ImageLayout {
   const hasAcl =
     xattrs.isUsed('system.posix_acl_access') || xattrs.isUsed('system.posix_acl_default');
   const sizeBytes = dataStart + blocks * BLOCK_SIZE;
-  const facts = { inodesEnd, dataStart, sizeBytes, hasAcl, mtime, version };
-  return { nodes, children, order, xattrs, ...places, ...facts };
+  const facts = { inodesEnd, dataStart, sizeBytes, hasAcl, version };
+  return { nodes, order, xattrs, inodesWithBlocks, ...places, ...facts };
 }
 
 /** What data an inode has. */
@@ -178,6 +178,7 @@ function measureData(
       break;
     }
     case InodeKind.EXTERNAL: {
+      checkSize(nodes, node);
       const size = nodes.size(node);
       // All but enormous files are one chunk.
       out.tail = CHUNK_POINTER_SIZE * Math.ceil(size / CHUNK_SIZE_MAX);
@@ -240,26 +241,6 @@ function placeSymlink(position: number, headSize: number, extent: Extent): numbe
   const isSplit =
     Math.floor(position / BLOCK_SIZE) !== Math.floor((position + total - 1) / BLOCK_SIZE);
   return isSplit ? roundUp(position, BLOCK_SIZE) : position;
-}
-
-/** 5.4. */
-function minimumTime(nodes: NodeTable, nodeOf: Uint32Array): MinimumTime {
-  const { words } = nodes;
-  let low = words[NODE.MTIME_LOW]!;
-  let high = words[NODE.MTIME_HIGH]!;
-  let nsec = words[NODE.MTIME_NSEC]!;
-  for (const node of nodeOf) {
-    const base = node * NODE.WORDS;
-    const difference =
-      (words[base + NODE.MTIME_HIGH]! | 0) - (high | 0) ||
-      words[base + NODE.MTIME_LOW]! - low ||
-      words[base + NODE.MTIME_NSEC]! - nsec;
-    if (difference >= 0) continue;
-    low = words[base + NODE.MTIME_LOW]!;
-    high = words[base + NODE.MTIME_HIGH]!;
-    nsec = words[base + NODE.MTIME_NSEC]!;
-  }
-  return { low, high, nsec };
 }
 
 /** From 1 to 4096 bytes. */

@@ -1,8 +1,8 @@
-// The nodes of a tree as records of 32-bit words in one array: 56 bytes each, without an object per
+// The nodes of a tree as records of 32-bit words in one array: 60 bytes each, without an object per
 // node, so that a million files cost what their bytes cost. ImageTree is the comfortable interface
 // to it; the reader of dumps and the writer work on the records.
 
-import { S_IFDIR, S_IFMT } from '../image-reader/format.ts';
+import { S_IFCHR, S_IFDIR, S_IFMT, S_IFREG } from '../image-reader/format.ts';
 import { ByteHeap } from './byte-heap.ts';
 import { hashBytes } from './interner.ts';
 import { grown } from './u32-list.ts';
@@ -38,9 +38,14 @@ export const NODE = {
    * file: digest value + 1, or 0 for none.
    */
   CONTENT: 12,
-  /** External file: the object path as made by objectPathWord(), or 0 for none. */
+  /**
+   * External file: the object path as made by objectPathWord(), or 0 for none. Directory: the node
+   * added last, or 0 for none.
+   */
   OBJECT: 13,
-  WORDS: 14,
+  /** The node added next to the same directory; that of the last is the first. */
+  NEXT: 14,
+  WORDS: 15,
 } as const;
 
 /** Parts of NODE.MODE. */
@@ -93,7 +98,16 @@ export class NodeTable {
     words[base + NODE.PARENT] = parent;
     words[base + NODE.NAME] = this.heap.add(bytes, start, end);
     if (parent === NO_NODE) return node;
-    if ((mode & S_IFMT) === S_IFDIR) words[parent * NODE.WORDS + NODE.CONTENT]!++;
+    const parentBase = parent * NODE.WORDS;
+    if ((mode & S_IFMT) === S_IFDIR) words[parentBase + NODE.CONTENT]!++;
+    const last = words[parentBase + NODE.OBJECT]!;
+    words[parentBase + NODE.OBJECT] = node;
+    if (last === 0) {
+      words[base + NODE.NEXT] = node;
+    } else {
+      words[base + NODE.NEXT] = words[last * NODE.WORDS + NODE.NEXT]!;
+      words[last * NODE.WORDS + NODE.NEXT] = node;
+    }
     this.#slots[slot] = node + 1;
     this.namedCount++;
     if (this.namedCount * 2 > this.#slots.length) this.#grow();
@@ -197,6 +211,30 @@ export class NodeTable {
     const at = this.heap.offsetOf(ref);
     return hashBytes(this.parentOf(node), this.heap.chunkOf(ref), at, at + this.nameLength(node));
   }
+}
+
+/** A char device 0:0 of the source tree; not the ones that the writer adds to the root. */
+export function isSourceWhiteout(words: Uint32Array, node: NodeId): boolean {
+  const base = node * NODE.WORDS;
+  const modeWord = words[base + NODE.MODE]!;
+  return (
+    (modeWord & S_IFMT) === S_IFCHR &&
+    words[base + NODE.CONTENT] === 0 &&
+    ((modeWord >>> MODE_WORD.FLAGS_SHIFT) & NodeFlag.HARD_LINK) === 0 &&
+    words[base + NODE.PARENT] !== NO_NODE
+  );
+}
+
+/** Whether a regular file's bytes are an object's: not empty and not in the image. */
+export function isExternalNode(nodes: NodeTable, node: NodeId): boolean {
+  const { words } = nodes;
+  const base = node * NODE.WORDS;
+  const modeWord = words[base + NODE.MODE]!;
+  return (
+    (modeWord & S_IFMT) === S_IFREG &&
+    ((modeWord >>> MODE_WORD.FLAGS_SHIFT) & (NodeFlag.INLINE | NodeFlag.HARD_LINK)) === 0 &&
+    (words[base + NODE.SIZE_LOW] !== 0 || words[base + NODE.SIZE_HIGH] !== 0)
+  );
 }
 
 function nameLengthOf(modeWord: number): number {

@@ -1,11 +1,9 @@
 // What becomes of a source tree before it is laid out: the format version is chosen, and whiteouts
 // and the directories that hold them get the attributes by which overlayfs knows them. The tree
-// itself is not changed; the result is a column of attribute sets.
+// itself is not changed.
 
 import { Errno, TreeError } from '../errors.ts';
-import { S_IFCHR, S_IFMT } from '../image-reader/format.ts';
-import { MODE_WORD, NO_NODE, NODE, NodeFlag, type NodeId, type NodeTable } from './nodes.ts';
-import { isExternalNode } from './tree.ts';
+import { NODE, type NodeId, type NodeTable } from './nodes.ts';
 import { SET, XATTR_COST, type XattrSet, type XattrTable } from './xattr-table.ts';
 
 /** Versions of the format that can be written. */
@@ -48,56 +46,56 @@ export interface VersionRange {
  * The version for a tree: the smallest allowed, or 1 if that is allowed and the tree has a whiteout.
  * With neither limit given the limits are 0 and 1; a limit that is missing beside the other is 0.
  */
-export function chooseVersion(nodes: NodeTable, range: VersionRange): number {
+export function chooseVersion(range: VersionRange, hasWhiteouts: boolean): number {
   const isFree = range.minVersion === undefined && range.maxVersion === undefined;
   const min = checkedVersion('minimum', range.minVersion ?? 0);
   const max = checkedVersion('maximum', range.maxVersion ?? (isFree ? VERSION_MAX : 0));
-  return min < VERSION_MAX && max >= VERSION_MAX && hasWhiteout(nodes) ? VERSION_MAX : min;
+  return min < VERSION_MAX && max >= VERSION_MAX && hasWhiteouts ? VERSION_MAX : min;
 }
 
-/** A char device 0:0 of the source tree; not the ones that the writer adds to the root. */
-export function isSourceWhiteout(words: Uint32Array, node: NodeId): boolean {
-  const base = node * NODE.WORDS;
-  const modeWord = words[base + NODE.MODE]!;
-  return (
-    (modeWord & S_IFMT) === S_IFCHR &&
-    words[base + NODE.CONTENT] === 0 &&
-    ((modeWord >>> MODE_WORD.FLAGS_SHIFT) & NodeFlag.HARD_LINK) === 0 &&
-    words[base + NODE.PARENT] !== NO_NODE
-  );
-}
-
-/** The attributes of every node, by source names, with the markers of whiteouts. */
-export function rewriteXattrs(nodes: NodeTable, version: number): Uint32Array {
-  const { words, count } = nodes;
-  const sets = new Uint32Array(count);
-  for (let node = 0; node < count; node++) sets[node] = words[node * NODE.WORDS + NODE.XATTRS]!;
+/** The attributes, by source names, of the nodes that are marked for whiteouts. */
+export function markWhiteouts(
+  nodes: NodeTable,
+  version: number,
+  whiteouts: readonly NodeId[],
+): Map<NodeId, XattrSet> {
+  const marked = new Map<NodeId, XattrSet>();
+  if (whiteouts.length === 0) return marked;
   const inside = new MarkerWriter(nodes.xattrs, WHITEOUT_MARKERS);
   const around = new MarkerWriter(
     nodes.xattrs,
     version >= 1 ? [...PARENT_MARKERS, ...OPAQUE_MARKERS] : PARENT_MARKERS,
   );
-  const marked = new Set<NodeId>();
   const mark = (node: NodeId, writer: MarkerWriter): void => {
-    const set = writer.addTo(sets[node]!);
+    const set = writer.addTo(nodes.words[node * NODE.WORDS + NODE.XATTRS]!);
     if (set === undefined) {
+      const path = nodes.pathOf(node);
       throw new TreeError(
-        `${nodes.pathOf(node)}: an attribute that marks whiteouts is there and too long to replace`,
-        { path: nodes.pathOf(node), errno: Errno.ERANGE },
+        `${path}: an attribute that marks whiteouts is there and too long to replace`,
+        { path, errno: Errno.ERANGE },
       );
     }
-    sets[node] = set;
+    marked.set(node, set);
   };
-  for (let node = 0; node < count; node++) {
-    if (isTooLarge(words, node) && isExternalNode(nodes, node)) refuseSize(nodes, node);
-    if (!isSourceWhiteout(words, node)) continue;
+  for (const node of whiteouts) {
     mark(node, inside);
     const parent = nodes.parentOf(node);
-    if (marked.has(parent)) continue;
-    marked.add(parent);
-    mark(parent, around);
+    if (!marked.has(parent)) mark(parent, around);
   }
-  return sets;
+  return marked;
+}
+
+/** Refuses an external file that is too large. By words: 2^53 + 1 is no number. */
+export function checkSize(nodes: NodeTable, node: NodeId): void {
+  const base = node * NODE.WORDS;
+  const high = nodes.words[base + NODE.SIZE_HIGH]!;
+  if (high < FILE_SIZE_HIGH_MAX) return;
+  if (high === FILE_SIZE_HIGH_MAX && nodes.words[base + NODE.SIZE_LOW] === 0) return;
+  const path = nodes.pathOf(node);
+  throw new TreeError(`${path}: a file of more than 2^53 bytes is too large`, {
+    path,
+    errno: Errno.EFBIG,
+  });
 }
 
 /** Adds the same markers to many sets. */
@@ -170,29 +168,7 @@ class MarkerWriter {
   }
 }
 
-function hasWhiteout(nodes: NodeTable): boolean {
-  for (let node = 0; node < nodes.count; node++) {
-    if (isSourceWhiteout(nodes.words, node)) return true;
-  }
-  return false;
-}
-
 function checkedVersion(which: string, version: number): number {
   if (Number.isInteger(version) && version >= 0 && version <= VERSION_MAX) return version;
   throw new RangeError(`${which} version ${version}: only 0 and ${VERSION_MAX} can be written`);
-}
-
-/** By words: 2^53 + 1 is no number. */
-function isTooLarge(words: Uint32Array, node: NodeId): boolean {
-  const high = words[node * NODE.WORDS + NODE.SIZE_HIGH]!;
-  if (high < FILE_SIZE_HIGH_MAX) return false;
-  return high > FILE_SIZE_HIGH_MAX || words[node * NODE.WORDS + NODE.SIZE_LOW]! > 0;
-}
-
-function refuseSize(nodes: NodeTable, node: NodeId): never {
-  const path = nodes.pathOf(node);
-  throw new TreeError(`${path}: a file of more than 2^53 bytes is too large`, {
-    path,
-    errno: Errno.EFBIG,
-  });
 }

@@ -16,7 +16,15 @@ import {
   SHA256_SIZE,
   SYMLINK_SIZE_MAX,
 } from '../image-reader/format.ts';
-import { MODE_WORD, NO_NODE, NODE, NodeFlag, type NodeId, NodeTable, ROOT_NODE } from './nodes.ts';
+import {
+  isExternalNode,
+  NO_NODE,
+  NODE,
+  NodeFlag,
+  type NodeId,
+  NodeTable,
+  ROOT_NODE,
+} from './nodes.ts';
 import { objectPathLength, objectPathWord, writeObjectPath } from './object-path.ts';
 import { XATTR_NAME_MAX } from './xattr-table.ts';
 
@@ -127,6 +135,9 @@ export class ImageTree {
   ): void {
     const { nodes } = this;
     const base = node * NODE.WORDS;
+    if ((nodes.mode(node) & S_IFMT) !== S_IFREG || nodes.flags(node) !== 0) {
+      throw problem('only an external file has an object', nodes.pathOf(node));
+    }
     const pathBytes = toBytes(path ?? '');
     if (pathBytes.length > OBJECT_PATH_MAX) {
       throw problem(`the object path is longer than ${OBJECT_PATH_MAX} bytes`, nodes.pathOf(node));
@@ -143,7 +154,7 @@ export class ImageTree {
   /** The object path of an external file, undefined if it has none. */
   objectPath(node: NodeId): Uint8Array | undefined {
     const word = this.nodes.words[node * NODE.WORDS + NODE.OBJECT]!;
-    if (word === 0) return undefined;
+    if (word === 0 || !isExternalNode(this.nodes, node)) return undefined;
     const path = new Uint8Array(objectPathLength(this.nodes.xattrs, word));
     writeObjectPath(this.nodes.xattrs, word, path, 0);
     return path;
@@ -278,16 +289,6 @@ export function isFileType(type: number): boolean {
     default:
       return false;
   }
-}
-
-/** Whether a regular file's bytes are an object's: not empty and not in the image. */
-export function isExternalNode(nodes: NodeTable, node: NodeId): boolean {
-  const word = nodes.words[node * NODE.WORDS + NODE.MODE]!;
-  return (
-    (word & S_IFMT) === S_IFREG &&
-    ((word >>> MODE_WORD.FLAGS_SHIFT) & (NodeFlag.INLINE | NodeFlag.HARD_LINK)) === 0 &&
-    nodes.size(node) > 0
-  );
 }
 
 function problem(what: string, path: string, errno: number = Errno.EINVAL): TreeError {

@@ -2,8 +2,7 @@
 // attribute area, and writes the areas and the shared entries.
 
 import { XATTR_ENTRY, XATTR_IBODY_HEADER } from '../image-reader/format.ts';
-import { NODE, type NodeId, type NodeTable, ROOT_NODE } from './nodes.ts';
-import { isExternalNode } from './tree.ts';
+import { isExternalNode, NODE, type NodeId, type NodeTable, ROOT_NODE } from './nodes.ts';
 import { XattrEntries, XattrKind } from './xattr-entries.ts';
 import { NamePlace, XattrNames } from './xattr-names.ts';
 import { SET, type XattrSet, type XattrTable } from './xattr-table.ts';
@@ -23,14 +22,15 @@ interface SharedEntry {
   readonly prefix: number;
 }
 
-/** Made for one tree and the attribute sets that its nodes have in the image. */
+/** Made for one tree, the attribute sets that were changed for the image, and its inodes. */
 export class XattrPlan {
   readonly #nodes: NodeTable;
   readonly #xattrs: XattrTable;
   readonly #names: XattrNames;
   readonly #entries: XattrEntries;
-  /** Attribute set of each node, and the sets with their pairs in the order of names. */
-  readonly #setOf: Uint32Array;
+  /** Attribute sets that nodes have instead of their own. */
+  readonly #changed: ReadonlyMap<NodeId, XattrSet>;
+  /** The sets, with their pairs in the order of names. */
   readonly #sets: Uint32Array<ArrayBuffer>;
   /** How often each attribute is used, by kind and number. */
   readonly #pairUses: Uint32Array;
@@ -47,12 +47,12 @@ export class XattrPlan {
   #numbers: Uint32Array = new Uint32Array(64);
   #length: number = 0;
 
-  constructor(nodes: NodeTable, setOf: Uint32Array, nodeOf: Uint32Array) {
+  constructor(nodes: NodeTable, changed: ReadonlyMap<NodeId, XattrSet>, nodeOf: Uint32Array) {
     this.#nodes = nodes;
     this.#xattrs = nodes.xattrs;
     this.#names = new XattrNames(nodes.xattrs);
     this.#entries = new XattrEntries(nodes.xattrs, this.#names);
-    this.#setOf = setOf;
+    this.#changed = changed;
     this.#sets = nodes.xattrs.copySets();
     this.#pairUses = new Uint32Array(nodes.xattrs.pairCount);
     // Words are value + 1, and (value << 1 | flag) + 1.
@@ -74,7 +74,7 @@ export class XattrPlan {
 
   /** Size of the attribute area of a node, 0 for one without attributes. */
   areaSize(node: NodeId): number {
-    const set = this.#setOf[node]!;
+    const set = this.#setOf(node);
     let shared = this.#sets[set + SET.SHARED]!;
     let inlineSize = this.#sets[set + SET.INLINE_SIZE]!;
     if (isExternalNode(this.#nodes, node)) {
@@ -131,6 +131,11 @@ export class XattrPlan {
     this.#entries.write(kind, number, out, at);
   }
 
+  #setOf(node: NodeId): XattrSet {
+    const own = this.#nodes.words[node * NODE.WORDS + NODE.XATTRS]!;
+    return this.#changed.size === 0 ? own : (this.#changed.get(node) ?? own);
+  }
+
   /** Sorts the pairs of each set by name. */
   #sortSets(): void {
     const sets = this.#sets;
@@ -148,8 +153,9 @@ export class XattrPlan {
     const sets = this.#sets;
     const { words } = this.#nodes;
     // SHARED counts the inodes of each set for now.
-    for (const node of nodeOf) {
-      sets[this.#setOf[node]! + SET.SHARED]!++;
+    for (let i = 0; i < nodeOf.length; i++) {
+      const node = nodeOf[i]!;
+      sets[this.#setOf(node) + SET.SHARED]!++;
       if (!isExternalNode(this.#nodes, node)) continue;
       this.#metacopyUses[words[node * NODE.WORDS + NODE.CONTENT]!]!++;
       this.#redirectUses[words[node * NODE.WORDS + NODE.OBJECT]!]!++;
@@ -250,7 +256,7 @@ export class XattrPlan {
 
   /** The attributes of a node in the order of their names. */
   #collect(node: NodeId): void {
-    const set = this.#setOf[node]!;
+    const set = this.#setOf(node);
     const end = set + SET.PAIRS + this.#sets[set]!;
     this.#length = 0;
     if (isExternalNode(this.#nodes, node) || node === ROOT_NODE) {

@@ -26,7 +26,7 @@ export interface Outcome {
 
 export interface CommandOptions {
   timeoutMs?: number;
-  input?: string;
+  input?: string | Uint8Array;
   env?: NodeJS.ProcessEnv;
   cwd?: string;
 }

@@ -18,6 +18,8 @@ import {
   visitModel,
 } from '../../support/writer-generator.ts';
 
+import { normalDump } from '../../support/writer-normal.ts';
+
 const firstSeed = Number(process.env['SEED'] ?? 1);
 const options: GeneratorOptions[] = [
   { entries: 30 },
@@ -58,6 +60,8 @@ describe.each(cases)('the tree of seed $seed, $options.entries entries', ({ seed
     const versions = { minVersion: version, maxVersion: version };
     const image = writeImage(toImageTree(model), versions);
     const dump = dumpImage(openImage(image).image);
+    const text = Buffer.from(dump).toString('latin1');
+    expect(text === normalDump(toDumpText(model), version)).toBe(true);
     const again = writeImage(readDump(dump), versions);
     expect(same(dumpImage(openImage(again).image), dump)).toBe(true);
     if (options.hardLinks !== true) expect(same(again, image)).toBe(true);
