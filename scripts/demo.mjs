@@ -4,23 +4,20 @@
 import {
   accessSync,
   appendFileSync,
-  chmodSync,
   constants,
   mkdirSync,
   mkdtempSync,
-  readdirSync,
   readFileSync,
   rmSync,
-  statSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { capture } from './lib/process.mjs';
-import { importTypeScript } from './lib/typescript.mjs';
 import { root, setup } from './setup.mjs';
 
 const command = join(root, 'dist/cli/composefs-fuse.js');
+const mkcomposefs = join(root, 'dist/cli/mkcomposefs.js');
 const isRoot = process.getuid() === 0;
 const undo = [];
 
@@ -37,6 +34,11 @@ function must(program, ...args) {
 
 function check(condition, what) {
   if (!condition) throw new Error(`not as expected: ${what}`);
+}
+
+/** A step's headline, and the command that a user would type for it. */
+function say(number, what, typed) {
+  console.log(`\n${number}. ${what}${typed === undefined ? '' : `:  ${typed}`}`);
 }
 
 const indent = (text) => text.trimEnd().replaceAll(/^/gm, '      ');
@@ -68,21 +70,24 @@ async function demo() {
   const folder = mkdtempSync(join(tmpdir(), 'composefs-demo-'));
   undo.push(() => rmSync(folder, { recursive: true, force: true }));
 
-  const { makeDemoImage } = await importTypeScript('test/support/demo-image.ts');
-  const { image, basedir, objects } = makeDemoImage(folder);
-  const objectCount = readdirSync(basedir, { recursive: true }).filter((name) =>
-    statSync(join(basedir, name)).isFile(),
-  ).length;
-  const kilobytes = statSync(image).size / 1024;
-  console.log(`\n1. An image: metadata and short files, ${kilobytes} KiB, in ${image}`);
-  console.log(`   Its larger files are ${objectCount} objects, named by digest, in ${basedir}`);
+  // A real directory: this project's own sources.
+  const source = join(root, 'src');
+  const image = join(folder, 'demo.cfs');
+  const basedir = join(folder, 'objects');
+  const files = must('find', source, '-type', 'f').trimEnd().split('\n').length;
+  say(1, 'An image of a directory', `mkcomposefs --digest-store=${basedir} ${source} ${image}`);
+  const made = JSON.parse(
+    must(process.execPath, mkcomposefs, '--json', `--digest-store=${basedir}`, source, image),
+  );
+  console.log(`      ${files} files: metadata in ${made.sizeBytes / 1024} KiB of image,`);
+  console.log(`      contents in ${made.objects.added} objects, named by their fs-verity digest`);
+  console.log(`      the image's own digest: ${made.digest}`);
 
   const mountpoint = join(folder, 'mnt');
   const log = join(folder, 'log');
   mkdirSync(mountpoint);
   const options = ['--basedir', basedir, '--log-file', log];
-  const shown = ['composefs-fuse', '--basedir', basedir, image, mountpoint].join(' ');
-  console.log(`\n2. Mounting:  ${shown}`);
+  say(2, 'Mounted', ['composefs-fuse', ...options, image, mountpoint].join(' '));
   undo.push(() => {
     if (isMounted(mountpoint))
       ask(isRoot ? 'umount' : 'fusermount3', isRoot ? '-l' : '-uz', mountpoint);
@@ -90,39 +95,32 @@ async function demo() {
   must(process.execPath, command, ...options, image, mountpoint);
   console.log(indent(must('findmnt', '--noheadings', '-o', 'SOURCE,FSTYPE', mountpoint)));
 
-  console.log('\n3. What a user sees:');
-  console.log(indent(must('find', mountpoint, '-mindepth', '1', '-printf', '%M %8s  %P %l\n')));
+  say(3, 'Compared with the directory, byte for byte', `diff -r ${source} ${mountpoint}`);
+  must('diff', '-r', source, mountpoint);
+  const again = must(process.execPath, mkcomposefs, '--print-digest-only', mountpoint).trim();
+  check(again === made.digest, 'an image of the mount is the same image');
+  console.log('      no difference; and an image made of the mount has the same digest');
 
-  console.log(
-    '\n4. Reading a file of the image, and comparing files with their objects byte for byte:',
-  );
-  console.log(indent(must('cat', join(mountpoint, 'README.txt'))));
-  for (const [path, object] of Object.entries(objects)) {
-    must('cmp', join(mountpoint, path), object);
-    console.log(`      ${path}: equal`);
-  }
-  check(must('cat', join(mountpoint, 'docs/latest')).startsWith('composefs keeps'), 'the symlink');
-
-  console.log('\n5. Writing is refused, and so is an object that is not what the image says:');
-  const write = ask('sh', '-c', 'echo x > "$1"', 'sh', join(mountpoint, 'README.txt'));
+  say(4, 'Refused: writing, and an object that is not what the image says');
+  const write = ask('sh', '-c', 'echo x > "$1"', 'sh', join(mountpoint, 'errors.ts'));
   check(write.code !== 0 && write.stderr.includes('Read-only'), 'writing is refused');
   console.log(indent(`write: ${write.stderr.trim().split(': ').at(-1)}`));
-  const object = objects['docs/manual.txt'];
-  chmodSync(object, 0o644);
-  appendFileSync(object, 'one line too many\n');
-  const read = ask('cat', join(mountpoint, 'docs/manual.txt'));
+  const victim = join(source, 'mount.ts');
+  const object = must('grep', '-rlxF', '--', readFileSync(victim, 'utf8').split('\n')[0], basedir);
+  appendFileSync(object.split('\n')[0], 'one line too many\n');
+  const read = ask('cat', join(mountpoint, 'mount.ts'));
   check(read.code !== 0 && read.stdout === '', 'a resized object is refused');
   console.log(
-    indent(`read of the file whose object has grown: ${read.stderr.trim().split(': ').at(-1)}`),
+    indent(`read of a file whose object has grown: ${read.stderr.trim().split(': ').at(-1)}`),
   );
 
   unmount(mountpoint);
   check(!isMounted(mountpoint), 'the mount is gone');
   const events = await lastEvents(log);
-  const problem = events.find((event) => event.path === '/docs/manual.txt');
+  const problem = events.find((event) => event.path === '/mount.ts');
   check(problem !== undefined, 'the problem was logged');
-  console.log('\n6. Unmounted. The log tells which file and which object were concerned:');
-  console.log(indent(`${problem.path}: ${problem.msg}`));
+  say(5, 'Unmounted. The log names the file and the object concerned');
+  console.log(indent(`${problem.path}: ${problem.msg} (object ${problem.objectPath})`));
   console.log('\nEverything made for this demo is removed again.');
 }
 

@@ -1,12 +1,17 @@
-// The library: open an image and walk it, or mount it. `import { openImage, mount } from
-// 'composefs-fuse'`. Reading images needs no native addon; mounting does.
+// The library: open an image and walk it, mount it, write one, measure files. Only mounting needs the
+// native addon.
 
 export {
   AddonError,
+  DumpError,
   ComposefsError,
+  FileChangedError,
   ImageError,
   InputError,
   MountError,
+  SourceError,
+  StoreError,
+  TreeError,
   UnsupportedFeatureError,
   UsageError,
 } from './errors.ts';
@@ -19,3 +24,32 @@ export {
   type ObjectReference,
 } from './image-reader/index.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';
+export {
+  dumpImage,
+  dumpImageChunks,
+  DumpReader,
+  readDump,
+  readDumpStream,
+  writeDump,
+  writeDumpChunks,
+} from './dump/index.ts';
+export {
+  type ImageFacts,
+  ImagePlan,
+  ImageTree,
+  type NodeAttributes,
+  type NodeId,
+  planImage,
+  type VersionRange,
+  writeImage,
+} from './image-writer/index.ts';
+export {
+  type DigestAlgorithm,
+  type FileMeasurement,
+  measureBytes,
+  measureFile,
+  measureFiles,
+  type Measurement,
+  measureStream,
+  MerkleTree,
+} from './verify/index.ts';
