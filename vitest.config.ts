@@ -2,7 +2,7 @@ import type { ViteUserConfig } from 'vitest/config';
 
 // One project per folder of test/. The tiers that mount run one file at a time: they share the
 // machine's mount table, page cache and two cores, and a parallel run makes their timing meaningless.
-const serial = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 120_000 };
+const serial = { fileParallelism: false, testTimeout: 300_000, hookTimeout: 300_000 };
 
 const config: ViteUserConfig = {
   test: {

@@ -22,9 +22,10 @@ export class LineReader {
   high: number = 0;
   #scratch: Uint8Array = new Uint8Array(1024);
 
-  /** Begins a line. */
-  start(bytes: Uint8Array, start: number, end: number): void {
-    this.fields.split(bytes, start, end);
+  /** Begins a line. Returns where its newline is. */
+  start(bytes: Uint8Array, start: number): number {
+    this.line++;
+    return this.fields.split(bytes, start);
   }
 
   /** Reads a field as text, its escapes resolved. */

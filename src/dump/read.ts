@@ -35,6 +35,7 @@ export interface ReadDumpOptions {
   readonly strict?: boolean | undefined;
 }
 
+const NEWLINE_BYTES: Uint8Array = Uint8Array.of(NEWLINE);
 const DIGEST_TEXT_LENGTH: number = SHA256_SIZE * 2;
 
 /** Takes a dump in pieces of any size. Throws DumpError at the first line that is wrong. */
@@ -59,31 +60,27 @@ export class DumpReader {
 
   /** Reads the next piece of the text. The array is not kept. */
   push(chunk: Uint8Array): void {
+    const last = chunk.lastIndexOf(NEWLINE);
+    if (last < 0) {
+      this.#keep(chunk, 0, chunk.length);
+      return;
+    }
     let start = 0;
     if (this.#restLength > 0) {
-      const newline = chunk.indexOf(NEWLINE);
-      this.#keep(chunk, 0, newline < 0 ? chunk.length : newline);
-      if (newline < 0) return;
-      const length = this.#restLength;
+      start = chunk.indexOf(NEWLINE) + 1;
+      this.#keep(chunk, 0, start);
+      this.#readLines(this.#rest, 0, this.#restLength);
       this.#restLength = 0;
-      this.#readLine(this.#rest, 0, length, true);
-      start = newline + 1;
     }
-    const hasNul = chunk.includes(0);
-    for (;;) {
-      const newline = chunk.indexOf(NEWLINE, start);
-      if (newline < 0) break;
-      this.#readLine(chunk, start, newline, hasNul);
-      start = newline + 1;
-    }
-    this.#keep(chunk, start, chunk.length);
+    this.#readLines(chunk, start, last + 1);
+    this.#keep(chunk, last + 1, chunk.length);
   }
 
   /** The tree, after the last piece. */
   finish(): ImageTree {
     if (this.#restLength > 0) {
-      this.#readLine(this.#rest, 0, this.#restLength, true);
-      this.#restLength = 0;
+      this.#keep(NEWLINE_BYTES, 0, 1);
+      this.#readLines(this.#rest, 0, this.#restLength);
       if (this.#isStrict) this.#reader.failLine('the newline at its end is missing');
     }
     if (this.#nodes.count === 0) {
@@ -105,14 +102,23 @@ export class DumpReader {
     this.#restLength = length;
   }
 
-  #readLine(bytes: Uint8Array, start: number, end: number, mayHaveNul: boolean): void {
-    const reader = this.#reader;
-    reader.line++;
-    if (mayHaveNul) {
-      const nul = bytes.indexOf(0, start);
-      if (nul >= 0 && nul < end) reader.failLine(`a NUL at byte ${nul - start}`);
+  /** Reads whole lines. The last byte is a newline. */
+  #readLines(bytes: Uint8Array, start: number, end: number): void {
+    const firstNul = bytes.indexOf(0, start);
+    const hasNul = firstNul >= 0 && firstNul < end;
+    for (let at = start; at < end; at++) {
+      const newline = this.#reader.start(bytes, at);
+      if (hasNul) {
+        const nul = bytes.indexOf(0, at);
+        if (nul >= 0 && nul < newline) this.#reader.failLine(`a NUL at byte ${nul - at}`);
+      }
+      this.#readLine(bytes);
+      at = newline;
     }
-    reader.start(bytes, start, end);
+  }
+
+  #readLine(bytes: Uint8Array): void {
+    const reader = this.#reader;
     reader.readText(Field.PATH);
     if (reader.textStart === reader.textEnd) reader.fail(Field.PATH, 'is empty');
     reader.refuseNul(Field.PATH);

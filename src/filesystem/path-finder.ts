@@ -6,12 +6,18 @@ import { type Image, walkEntries } from '../image-reader/index.ts';
 
 /** Requests that come within this time share one walk (about 30 ms for 140,000 inodes). */
 const GATHER_MS = 20;
+/**
+ * How much longer than the last walk the next requests are gathered: a store that has lost its
+ * objects must not keep this thread walking, which would take a core from the serving ones.
+ */
+const GATHER_PER_WALK = 20;
 /** Longest path in a log line, in bytes; Linux's own limit. */
 const PATH_MAX = 4096;
 
 export class PathFinder {
   readonly #image: Image;
   readonly #decoder = new TextDecoder();
+  #gatherMs = GATHER_MS;
   #waiting: { nid: number; done: (path: string | undefined) => void }[] = [];
 
   constructor(image: Image) {
@@ -20,7 +26,7 @@ export class PathFinder {
 
   /** Calls `done` soon with a path of `nid` below the root, undefined if no name leads to it. */
   find(nid: number, done: (path: string | undefined) => void): void {
-    if (this.#waiting.length === 0) setTimeout(() => this.flush(), GATHER_MS);
+    if (this.#waiting.length === 0) setTimeout(() => this.flush(), this.#gatherMs);
     this.#waiting.push({ nid, done });
   }
 
@@ -29,7 +35,9 @@ export class PathFinder {
     const waiting = this.#waiting;
     this.#waiting = [];
     if (waiting.length === 0) return;
+    const startedAt = performance.now();
     const paths = this.#findAll(new Set(waiting.map(({ nid }) => nid)));
+    this.#gatherMs = Math.max(GATHER_MS, GATHER_PER_WALK * (performance.now() - startedAt));
     for (const { nid, done } of waiting) done(paths.get(nid));
   }
 

@@ -1,4 +1,4 @@
-// The nodes of a tree as records of 32-bit words in one array: 60 bytes each, without an object per
+// The nodes of a tree as records of 32-bit words in one array: 64 bytes each, without an object per
 // node, so that a million files cost what their bytes cost. ImageTree is the comfortable interface
 // to it; the reader of dumps and the writer work on the records.
 
@@ -45,7 +45,9 @@ export const NODE = {
   OBJECT: 13,
   /** The node added next to the same directory; that of the last is the first. */
   NEXT: 14,
-  WORDS: 15,
+  /** Hash of parent and name. */
+  HASH: 15,
+  WORDS: 16,
 } as const;
 
 /** Parts of NODE.MODE. */
@@ -85,7 +87,8 @@ export class NodeTable {
     mode: number,
     flags: number,
   ): NodeId | -1 {
-    const slot = parent === NO_NODE ? -1 : this.#findSlot(parent, bytes, start, end);
+    const hash = hashBytes(parent, bytes, start, end) >>> 0;
+    const slot = parent === NO_NODE ? -1 : this.#findSlot(hash, parent, bytes, start, end);
     if (slot >= 0 && this.#slots[slot] !== 0) return -1;
     const node = this.count++;
     const base = node * NODE.WORDS;
@@ -97,6 +100,7 @@ export class NodeTable {
       (flags << MODE_WORD.FLAGS_SHIFT);
     words[base + NODE.PARENT] = parent;
     words[base + NODE.NAME] = this.heap.add(bytes, start, end);
+    words[base + NODE.HASH] = hash;
     if (parent === NO_NODE) return node;
     const parentBase = parent * NODE.WORDS;
     if ((mode & S_IFMT) === S_IFDIR) words[parentBase + NODE.CONTENT]!++;
@@ -116,7 +120,8 @@ export class NodeTable {
 
   /** The node of that name in a directory, or -1. */
   findChild(parent: NodeId, bytes: Uint8Array, start: number, end: number): NodeId | -1 {
-    return this.#slots[this.#findSlot(parent, bytes, start, end)]! - 1;
+    const hash = hashBytes(parent, bytes, start, end) >>> 0;
+    return this.#slots[this.#findSlot(hash, parent, bytes, start, end)]! - 1;
   }
 
   nameLength(node: NodeId): number {
@@ -171,17 +176,18 @@ export class NodeTable {
   }
 
   /** The slot that holds the node of that name, or the free one where it belongs. */
-  #findSlot(parent: NodeId, bytes: Uint8Array, start: number, end: number): number {
+  #findSlot(hash: number, parent: NodeId, bytes: Uint8Array, start: number, end: number): number {
     const length = end - start;
     const { words, heap } = this;
     const slots = this.#slots;
     const mask = slots.length - 1;
-    let slot = hashBytes(parent, bytes, start, end) & mask;
+    let slot = hash & mask;
     for (;;) {
       const node = slots[slot]! - 1;
       if (node < 0) return slot;
       const base = node * NODE.WORDS;
       if (
+        words[base + NODE.HASH] === hash &&
         words[base + NODE.PARENT] === parent &&
         nameLengthOf(words[base + NODE.MODE]!) === length &&
         heap.isEqual(words[base + NODE.NAME]!, bytes, start, length)
@@ -193,23 +199,18 @@ export class NodeTable {
   }
 
   #grow(): void {
+    const { words } = this;
     const old = this.#slots;
     const slots = new Int32Array(old.length * 4);
     const mask = slots.length - 1;
     for (let i = 0; i < old.length; i++) {
       const entry = old[i]!;
       if (entry === 0) continue;
-      let slot = this.#hashOf(entry - 1) & mask;
+      let slot = words[(entry - 1) * NODE.WORDS + NODE.HASH]! & mask;
       while (slots[slot] !== 0) slot = (slot + 1) & mask;
       slots[slot] = entry;
     }
     this.#slots = slots;
-  }
-
-  #hashOf(node: NodeId): number {
-    const ref = this.words[node * NODE.WORDS + NODE.NAME]!;
-    const at = this.heap.offsetOf(ref);
-    return hashBytes(this.parentOf(node), this.heap.chunkOf(ref), at, at + this.nameLength(node));
   }
 }
 

@@ -80,7 +80,7 @@ compareWithKernel(`a tree of 100,000 entries, written from a dump, seed ${seed +
   image: written(() => randomTree(seed + 2, { ...everything, entries: 100_000 }), {}, true),
   minimumEntries: 100_000,
   seenBy: ['root'],
-  walk: { parts: ['stat', 'dirent', 'xattr', 'read'] },
+  walk: { parts: ['stat', 'dirent', 'xattr', 'read'], timeoutMs: 180_000 },
 });
 
 /** All in one directory, in no order. */

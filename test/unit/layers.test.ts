@@ -43,6 +43,16 @@ const layers: Layer[] = [
     refused: ['../image-reader/format.ts', '../objects/store.ts', '../fuse/abi.ts', 'pino'],
   },
   {
+    file: 'src/inspect/probe.ts',
+    allowed: ['../errors.ts', '../dump/index.ts', '../filesystem/image-file.ts', 'node:fs'],
+    refused: ['../fuse/abi.ts', '../cli/exit.ts', '../log.ts', 'pino'],
+  },
+  {
+    file: 'src/source-directory/probe.ts',
+    allowed: ['../errors.ts', '../native.ts', '../image-writer/index.ts', 'node:fs'],
+    refused: ['../fuse/abi.ts', '../filesystem/x.ts', '../cli/exit.ts', 'pino'],
+  },
+  {
     file: 'src/objects/probe.ts',
     allowed: ['../errors.ts', '../native.ts', '../verify/policy.ts', 'node:fs'],
     refused: ['../image-reader/inode.ts', '../filesystem/x.ts', '../fuse/abi.ts', 'pino'],
