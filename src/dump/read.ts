@@ -104,14 +104,10 @@ export class DumpReader {
 
   /** Reads whole lines. The last byte is a newline. */
   #readLines(bytes: Uint8Array, start: number, end: number): void {
-    const firstNul = bytes.indexOf(0, start);
-    const hasNul = firstNul >= 0 && firstNul < end;
+    const nul = bytes.subarray(start, end).indexOf(0) + start;
     for (let at = start; at < end; at++) {
       const newline = this.#reader.start(bytes, at);
-      if (hasNul) {
-        const nul = bytes.indexOf(0, at);
-        if (nul >= 0 && nul < newline) this.#reader.failLine(`a NUL at byte ${nul - at}`);
-      }
+      if (nul >= at && nul < newline) this.#reader.failLine(`a NUL at byte ${nul - at}`);
       this.#readLine(bytes);
       at = newline;
     }

@@ -8,9 +8,9 @@ import {
   readDumpStream,
   writeDump,
 } from '../../../src/dump/index.ts';
-import { DumpError } from '../../../src/errors.ts';
+import { DumpError, TreeError } from '../../../src/errors.ts';
 import { writeImage } from '../../../src/image-writer/index.ts';
-import { randomTree, toDumpText } from '../../support/writer-generator.ts';
+import { Random, randomTree, toDumpText } from '../../support/writer-generator.ts';
 
 const ROOT = '/ 4096 40755 2 0 0 0 0.0 - - -';
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');
@@ -479,5 +479,37 @@ describe('pieces of any size give the same tree', () => {
     await expect(readDumpStream(Array.from(bad, (byte) => Uint8Array.of(byte)))).rejects.toThrow(
       'line 3: field 6 (gid): "x" is not a decimal number',
     );
+  });
+});
+
+describe('a damaged text', () => {
+  it('is a tree that can be written, or refused with its line', () => {
+    const random = new Random(11);
+    const options = { entries: 60, extremes: true, hardLinks: true, whiteouts: true };
+    const original = toDumpText(randomTree(9, options));
+    let refusals = 0;
+    for (let round = 0; round < 1500; round++) {
+      const text = Buffer.from(original);
+      for (let i = random.below(3); i >= 0; i--) {
+        const special = Buffer.from(' \n\\@-=/.0\0x');
+        text[random.below(text.length)] = random.chance(70)
+          ? (special[random.below(special.length)] as number)
+          : random.below(256);
+      }
+      try {
+        writeImage(readDump(text));
+      } catch (error) {
+        if (!(error instanceof DumpError) && !(error instanceof TreeError)) throw error;
+        refusals++;
+      }
+    }
+    expect(refusals).toBeGreaterThan(500);
+  });
+
+  it('of one line without an end takes no more than its length', () => {
+    const reader = new DumpReader();
+    const piece = Buffer.alloc(1000, 'x');
+    for (let i = 0; i < 1000; i++) reader.push(piece);
+    expect(() => reader.finish()).toThrow('line 1: field 3 (mode): "" is not an octal number');
   });
 });
