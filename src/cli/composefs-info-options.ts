@@ -4,6 +4,7 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from '../errors.ts';
 import { expandAbbreviations } from './gnu-options.ts';
+import { firstSentence } from './parse-error.ts';
 
 export const COMMANDS = [
   'ls',
@@ -126,7 +127,7 @@ function parse(args: readonly string[]) {
     const full = expandAbbreviations(args, Object.keys(OPTIONS));
     return parseArgs({ args: full, allowPositionals: true, strict: true, options: OPTIONS });
   } catch (error) {
-    throw new InfoUsageError((error as Error).message.split('. ')[0]!);
+    throw new InfoUsageError(firstSentence(error));
   }
 }
 

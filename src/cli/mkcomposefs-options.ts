@@ -5,6 +5,7 @@ import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
 import { UsageError } from '../errors.ts';
 import { expandAbbreviations } from './gnu-options.ts';
+import { firstSentence } from './parse-error.ts';
 
 export interface MakeOptions {
   source: string;
@@ -106,8 +107,7 @@ function parse(args: string[]) {
   try {
     return parseArgs({ args, allowPositionals: true, strict: true, options: OPTIONS });
   } catch (error) {
-    const message = (error as Error).message.split(/\.\s|\.?\n/)[0]!;
-    throw new UsageError(`${message}; see mkcomposefs --help`);
+    throw new UsageError(`${firstSentence(error)}; see mkcomposefs --help`);
   }
 }
 

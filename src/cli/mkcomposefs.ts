@@ -113,7 +113,6 @@ async function make(options: MakeOptions): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  // libuv reads it when the pool is first used, which is not before the options are known.
   const command = parseMakeCommand(process.argv.slice(2));
   switch (command.kind) {
     case 'help':
@@ -123,6 +122,7 @@ async function main(): Promise<void> {
       process.stdout.write(`mkcomposefs ${version()}\n`);
       return;
     case 'make':
+      // libuv reads it when the pool is first used, which is in make().
       process.env['UV_THREADPOOL_SIZE'] = String(Math.max(command.options.threads, 4));
       await make(command.options);
   }

@@ -12,6 +12,7 @@ import {
   parseThreads,
   splitBasedirs,
 } from './mount-options.ts';
+import { firstSentence } from './parse-error.ts';
 
 /**
  * Serving threads unless told otherwise. A second one keeps metadata flowing while the first waits
@@ -136,8 +137,7 @@ function parse(args: readonly string[]) {
       },
     });
   } catch (error) {
-    const message = (error as Error).message.split(/\.\s|\.?\n/)[0]!;
-    throw new UsageError(`${message}; see composefs-fuse --help`);
+    throw new UsageError(`${firstSentence(error)}; see composefs-fuse --help`);
   }
 }
 
