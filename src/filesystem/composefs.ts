@@ -16,7 +16,7 @@ import {
   readInode,
   readObjectRef,
 } from '../image-reader/index.ts';
-import type { ObjectStore } from '../objects/store.ts';
+import type { ObjectOpener } from '../objects/opener.ts';
 import type { Problem, ProblemReporter } from './problems.ts';
 import { type XattrCaller, XattrView } from './xattr-view.ts';
 
@@ -60,7 +60,7 @@ export class ComposefsFilesystem {
   readonly entry: DirectoryCursor = new DirectoryCursor();
   readonly xattrs: XattrView;
 
-  readonly #objects: ObjectStore;
+  readonly #objects: ObjectOpener;
   readonly #problems: ProblemReporter;
   readonly #directory = new Inode();
   readonly #file = new Inode();
@@ -70,7 +70,7 @@ export class ComposefsFilesystem {
 
   constructor(
     image: Image,
-    objects: ObjectStore,
+    objects: ObjectOpener,
     problems: ProblemReporter,
     options: { acl: boolean },
   ) {

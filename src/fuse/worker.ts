@@ -9,7 +9,7 @@ import { StatisticsSource } from '../filesystem/statistics.ts';
 import { Image } from '../image-reader/index.ts';
 import { loadNative } from '../native.ts';
 import { DescriptorBudget } from '../objects/descriptor-budget.ts';
-import { ObjectStore } from '../objects/store.ts';
+import { ObjectOpener } from '../objects/opener.ts';
 import { ProcCaller } from './caller.ts';
 import { Control, ControlState } from './control.ts';
 import { Dispatcher } from './dispatch.ts';
@@ -52,7 +52,7 @@ function serve(): void {
     new Reply(reply),
     new ComposefsFilesystem(
       image,
-      new ObjectStore(native, setup.basedirs, budget),
+      new ObjectOpener(native, setup.basedirs, budget),
       new ProblemReporter((problem) => post({ kind: 'problem', problem })),
       { acl: setup.acl },
     ),

@@ -5,7 +5,7 @@
 import { Errno, errnoName } from '../errors.ts';
 import { DigestAlgorithm, type Image } from '../image-reader/index.ts';
 import type { NativeAddon } from '../native.ts';
-import { ObjectStore } from '../objects/store.ts';
+import { ObjectOpener } from '../objects/opener.ts';
 import { type FileMeasurement, measureFiles, toHex } from '../verify/index.ts';
 import type { ExternalFiles, Expectation } from './external-files.ts';
 import type { ProblemKind } from './problem.ts';
@@ -59,7 +59,7 @@ class ObjectCheck implements ObjectFacts {
   readonly #native: NativeAddon;
   readonly #image: Image;
   readonly #files: ExternalFiles;
-  readonly #store: ObjectStore;
+  readonly #store: ObjectOpener;
   readonly #options: ObjectCheckOptions;
   readonly #order: Uint32Array;
   readonly #kernelDigest: Uint8Array = new Uint8Array(64);
@@ -77,7 +77,7 @@ class ObjectCheck implements ObjectFacts {
     this.#native = native;
     this.#image = image;
     this.#files = files;
-    this.#store = new ObjectStore(native, basedirs);
+    this.#store = new ObjectOpener(native, basedirs);
     this.#options = options;
     this.#order = files.sorted();
   }

@@ -26,7 +26,7 @@ import { type RequestCaller, Slot } from '../../src/fuse/slot.ts';
 import { REPLY_BUFFER_SIZE } from '../../src/fuse/worker-setup.ts';
 import { Image } from '../../src/image-reader/index.ts';
 import { loadNative } from '../../src/native.ts';
-import { ObjectStore } from '../../src/objects/store.ts';
+import { ObjectOpener } from '../../src/objects/opener.ts';
 
 export interface CannedReply {
   /** 0 or a negative errno. */
@@ -66,7 +66,7 @@ export class CannedServer {
     const opened = Image.open(image);
     const filesystem = new ComposefsFilesystem(
       opened,
-      new ObjectStore(loadNative(), options.basedirs ?? []),
+      new ObjectOpener(loadNative(), options.basedirs ?? []),
       new ProblemReporter((problem) => this.problems.push(problem)),
       { acl: options.acl ?? true },
     );

@@ -21,7 +21,7 @@ import { Request } from '../../src/fuse/request.ts';
 import { Slot } from '../../src/fuse/slot.ts';
 import { Image } from '../../src/image-reader/index.ts';
 import type { NativeAddon } from '../../src/native.ts';
-import { ObjectStore } from '../../src/objects/store.ts';
+import { ObjectOpener } from '../../src/objects/opener.ts';
 
 const LIST_SIZE = 65_536;
 const XATTR_ROOM = 65_536;
@@ -61,7 +61,7 @@ export class FuzzClient {
     this.#slot = new Slot(
       new Request(this.#request),
       new Reply(this.#reply),
-      new ComposefsFilesystem(image, new ObjectStore(this.#native, []), problems, { acl: true }),
+      new ComposefsFilesystem(image, new ObjectOpener(this.#native, []), problems, { acl: true }),
       new StatisticsSource('/', 0, 0),
       { pid: 0, canSeeTrusted: () => true },
       () => 0,

@@ -13,7 +13,7 @@ import { Request } from '../../dist/fuse/request.js';
 import { Slot } from '../../dist/fuse/slot.js';
 import { Image } from '../../dist/image-reader/index.js';
 import { loadNative } from '../../dist/native.js';
-import { ObjectStore } from '../../dist/objects/store.js';
+import { ObjectOpener } from '../../dist/objects/opener.js';
 
 const WARM_UP = 20_000;
 const MEASURED = 100_000;
@@ -29,7 +29,7 @@ const image = Image.open(bytes);
 const problems = new ProblemReporter((problem) => {
   throw new Error(`unexpected problem: ${problem.detail}`);
 });
-const objects = new ObjectStore(native, [native.openBasedir(basedir)]);
+const objects = new ObjectOpener(native, [native.openBasedir(basedir)]);
 const filesystem = new ComposefsFilesystem(image, objects, problems, { acl: true });
 const requestBytes = new Uint8Array(128 * 1024);
 const reply = new Uint8Array(16 + 1024 * 1024);

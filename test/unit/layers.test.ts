@@ -25,7 +25,7 @@ const layers: Layer[] = [
   {
     file: 'src/image-reader/probe.ts',
     allowed: ['./format.ts', '../errors.ts'],
-    refused: ['node:fs', '../native.ts', '../fuse/abi.ts', '../objects/store.ts', 'pino'],
+    refused: ['node:fs', '../native.ts', '../fuse/abi.ts', '../objects/opener.ts', 'pino'],
   },
   {
     file: 'src/image-writer/probe.ts',
@@ -40,7 +40,7 @@ const layers: Layer[] = [
   {
     file: 'src/verify/probe.ts',
     allowed: ['../errors.ts', '../native.ts', 'node:fs/promises', '@noble/hashes/sha2.js'],
-    refused: ['../image-reader/format.ts', '../objects/store.ts', '../fuse/abi.ts', 'pino'],
+    refused: ['../image-reader/format.ts', '../objects/opener.ts', '../fuse/abi.ts', 'pino'],
   },
   {
     file: 'src/inspect/probe.ts',
@@ -59,7 +59,7 @@ const layers: Layer[] = [
   },
   {
     file: 'src/filesystem/probe.ts',
-    allowed: ['../errors.ts', '../image-reader/inode.ts', '../objects/store.ts', './x.ts'],
+    allowed: ['../errors.ts', '../image-reader/inode.ts', '../objects/opener.ts', './x.ts'],
     refused: ['../fuse/abi.ts', '../native.ts', '../cli/exit.ts', 'pino'],
   },
   {
@@ -70,7 +70,7 @@ const layers: Layer[] = [
   {
     file: 'src/fuse/handlers/probe.ts',
     allowed: ['../abi.ts', '../../errors.ts', '../../filesystem/x.ts', './other.ts'],
-    refused: ['../../native.ts', '../session.ts', '../../objects/store.ts', '../../cli/exit.ts'],
+    refused: ['../../native.ts', '../session.ts', '../../objects/opener.ts', '../../cli/exit.ts'],
   },
   { file: 'src/fuse/daemon.ts', allowed: ['../native.ts'], refused: ['../cli/exit.ts'] },
   { file: 'src/index.ts', allowed: ['./fuse/daemon.ts'], refused: ['./cli/exit.ts'] },

@@ -9,7 +9,8 @@ import { type NativeAddon, OBJECT_FACTS } from '../native.ts';
 /** Longest object path that is tried; PATH_MAX of Linux. */
 const MAX_PATH = 4096;
 
-export class ObjectStore {
+/** Opens the objects that the redirects of an image name. */
+export class ObjectOpener {
   readonly #native: NativeAddon;
   readonly #basedirs: readonly number[];
   readonly #budget: DescriptorBudget | undefined;
