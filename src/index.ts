@@ -1,5 +1,5 @@
-// The library: open an image and walk it, mount it, write one, measure files. Only mounting needs the
-// native addon.
+// The library: open an image and walk it, mount it, write one, measure files, keep objects. Only mounts
+// and object stores need the native addon.
 
 export {
   AddonError,
@@ -24,6 +24,9 @@ export {
   type ObjectReference,
 } from './image-reader/index.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';
+export { type AddFilesOptions, ObjectStore, type ObjectVerdict } from './objects/store.ts';
+export type { ObjectDigest } from './objects/object-name.ts';
+export type { SourceFile, StoredFile, StoredObject } from './objects/store-batch.ts';
 export {
   dumpImage,
   dumpImageChunks,
@@ -46,6 +49,7 @@ export {
 export {
   type DigestAlgorithm,
   type FileMeasurement,
+  type FilePath,
   measureBytes,
   measureFile,
   measureFiles,

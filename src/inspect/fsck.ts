@@ -3,7 +3,7 @@
 import { InputError } from '../errors.ts';
 import { type Image, ObjectRef, readObjectRef, walkEntries } from '../image-reader/index.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { describeErrno } from '../source-directory/system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 import { checkObjects, type ObjectFacts } from './check-objects.ts';
 import { checkStructure } from './check-structure.ts';
 import { toJsonNumber } from './texts.ts';

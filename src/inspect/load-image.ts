@@ -5,7 +5,7 @@ import { closeSync, openSync } from 'node:fs';
 import { Errno, ImageError, InputError, UnsupportedFeatureError } from '../errors.ts';
 import { ImageFile } from '../filesystem/image-file.ts';
 import type { Image } from '../image-reader/index.ts';
-import { describeErrno } from '../source-directory/system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 
 /** The C library's text; libuv's speaks of sockets. */
 const NOT_SUPPORTED = 'Operation not supported';

@@ -4,7 +4,7 @@ import { realpathSync, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { AddonError, Errno, InputError } from '../errors.ts';
 import { loadNative, type NativeAddon, OBJECT_FACTS } from '../native.ts';
-import { describeErrno } from '../source-directory/system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 import { DigestAlgorithm } from '../image-reader/index.ts';
 import { measureFile, toHex } from '../verify/index.ts';
 import { cannotOpen } from './load-image.ts';

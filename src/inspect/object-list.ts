@@ -5,7 +5,7 @@ import { type NameVisitor, damaged, rootFilter, walkNames } from '../dump/image-
 import { ImageXattrs } from '../dump/image-xattrs.ts';
 import { InputError } from '../errors.ts';
 import { type Image, type Inode, isExternal } from '../image-reader/index.ts';
-import { describeErrno } from '../source-directory/system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 import { SharedBytes } from './shared-bytes.ts';
 import { fromKey, toKey } from './texts.ts';
 

@@ -3,7 +3,7 @@
 
 import { writeSync } from 'node:fs';
 import { InputError } from '../errors.ts';
-import { describeErrno } from '../source-directory/system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 
 const STDOUT = 1;
 const CHUNK_SIZE: number = 1 << 16;

@@ -5,7 +5,7 @@ import { SourceError } from '../errors.ts';
 import { ImageTree, type NodeId } from '../image-writer/index.ts';
 import { type NativeAddon, SCAN_FLAG } from '../native.ts';
 import { readScan, type ScannedEntry } from './scan-records.ts';
-import { describeErrno } from './system-errors.ts';
+import { describeErrno } from '../objects/system-errors.ts';
 
 /** Files up to this size are kept in the image; larger ones become objects. mkcomposefs's limit. */
 export const INLINE_FILE_MAX = 64;
@@ -34,7 +34,7 @@ export interface ExternalFile {
   node: NodeId;
   /** Absolute or as the source was given, in bytes. */
   path: Uint8Array;
-  size: bigint;
+  sizeBytes: number;
 }
 
 export interface SourceTree {
@@ -135,7 +135,7 @@ class TreeReader {
     const node = tree.add(parent, entry.name, entry.attributes);
     if (entry.nlink > 1) this.#links.set(entry.inode, node);
     if (type === S_IFREG && entry.size > BigInt(INLINE_FILE_MAX)) {
-      this.#externalFiles.push({ node, path, size: entry.size });
+      this.#externalFiles.push({ node, path, sizeBytes: Number(entry.size) });
     }
   }
 

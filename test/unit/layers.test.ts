@@ -49,13 +49,13 @@ const layers: Layer[] = [
   },
   {
     file: 'src/source-directory/probe.ts',
-    allowed: ['../errors.ts', '../native.ts', '../image-writer/index.ts', 'node:fs'],
+    allowed: ['../errors.ts', '../native.ts', '../image-writer/index.ts', '../objects/store.ts'],
     refused: ['../fuse/abi.ts', '../filesystem/x.ts', '../cli/exit.ts', 'pino'],
   },
   {
     file: 'src/objects/probe.ts',
     allowed: ['../errors.ts', '../native.ts', '../verify/policy.ts', 'node:fs'],
-    refused: ['../image-reader/inode.ts', '../filesystem/x.ts', '../fuse/abi.ts', 'pino'],
+    refused: ['../image-reader/inode.ts', '../source-directory/x.ts', '../fuse/abi.ts', 'pino'],
   },
   {
     file: 'src/filesystem/probe.ts',
