@@ -5,12 +5,19 @@ import type { StoreError } from '../errors.ts';
 import { STORED_OUTCOME, STORED_RECORD, VERITY_STATUS } from '../native.ts';
 import { type FilePath, toHex } from '../verify/index.ts';
 import { encodePath, packPaths } from '../verify/records.ts';
+import { DescriptorBudget } from './descriptor-budget.ts';
 import { objectPath } from './object-name.ts';
 import { cannotFill, sourceChanged, wrongObject } from './store-errors.ts';
 
 /** A batch ends at either: its copies are open at the same time, and made durable together. */
 const BATCH_FILES = 1024;
 const BATCH_BYTES = 64 * 1024 * 1024;
+
+/** Files of a batch, so that so many batches at a time do not take every descriptor of the process. */
+export function batchFiles(concurrency: number): number {
+  const share = Math.floor(DescriptorBudget.limitOfProcess() / concurrency);
+  return Math.max(1, Math.min(BATCH_FILES, share));
+}
 
 /** A file to be stored. */
 export interface SourceFile {
@@ -49,14 +56,15 @@ export interface Batch<S> {
   readonly paths: Uint8Array;
 }
 
-/** The next files of the iterator; undefined at its end. */
+/** The next files of the iterator, at most `maxFiles`; undefined at its end. */
 export async function takeBatch<S extends FilePath | SourceFile>(
   iterator: AsyncIterator<S> | Iterator<S>,
+  maxFiles: number,
 ): Promise<Batch<S> | undefined> {
   const sources: S[] = [];
   const paths: Uint8Array[] = [];
   let bytes = 0;
-  while (sources.length < BATCH_FILES && bytes < BATCH_BYTES) {
+  while (sources.length < maxFiles && bytes < BATCH_BYTES) {
     // No await where the iterator is a plain one: it would cost a turn for every file.
     const step = iterator.next();
     const next = step instanceof Promise ? await step : step;

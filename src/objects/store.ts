@@ -12,6 +12,7 @@ import { DEFAULT_CONCURRENCY } from '../verify/measure.ts';
 import { digestHex, type ObjectDigest, objectPath } from './object-name.ts';
 import {
   type Batch,
+  batchFiles,
   readStored,
   type SourceFile,
   type StoredFile,
@@ -99,6 +100,7 @@ export class ObjectStore implements Disposable {
     if (!(Number.isInteger(concurrency) && concurrency >= 1)) {
       throw new RangeError('concurrency must be a positive integer');
     }
+    const maxFiles = batchFiles(concurrency);
     const iterator =
       Symbol.asyncIterator in sources
         ? sources[Symbol.asyncIterator]()
@@ -108,7 +110,7 @@ export class ObjectStore implements Disposable {
       for (let isEnd = false; ;) {
         signal?.throwIfAborted();
         while (!isEnd && running.size < concurrency) {
-          const batch = await takeBatch(iterator);
+          const batch = await takeBatch(iterator, maxFiles);
           if (batch === undefined) isEnd = true;
           else running.set(batch, this.#storeBatch(batch));
         }
@@ -134,7 +136,7 @@ export class ObjectStore implements Disposable {
    * faster there: each call waits for the disk.
    */
   async addFile<S extends FilePath | SourceFile>(source: S): Promise<StoredFile<S>> {
-    const taken = await takeBatch([source].values());
+    const taken = await takeBatch([source].values(), 1);
     const { batch, records } = await this.#storeBatch(taken!);
     const stored = readStored(batch, records, 0);
     if (stored instanceof StoreError) throw stored;
