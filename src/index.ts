@@ -6,6 +6,7 @@ export {
   DumpError,
   ComposefsError,
   FileChangedError,
+  ImageDigestError,
   ImageError,
   InputError,
   MountError,
@@ -24,6 +25,7 @@ export {
   type ObjectReference,
 } from './image-reader/index.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';
+export type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 export {
   dumpImage,
   dumpImageChunks,
