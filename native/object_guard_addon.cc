@@ -125,7 +125,8 @@ napi_value MeasureCall(napi_env env, napi_callback_info info) {
   if (args.ok() && progress.size() < 2) args.FailRange(3);
   if (!args.ok()) return nullptr;
   // The work's own descriptor: the caller may close its one before a thread gets to it.
-  FdGuard copy(fcntl(ToDescriptor(fd).number, F_DUPFD_CLOEXEC, 0));
+  const Fd object = ToDescriptor(fd);
+  FdGuard copy(IsObject(object) ? fcntl(object.number, F_DUPFD_CLOEXEC, 0) : -1);
   auto work = std::make_unique<MeasureWork>(std::move(copy), CopyFacts(facts), algorithm, progress);
   if (!work->Pin(env, args[3])) return nullptr;
   return js::Work::Start(env, std::move(work));
