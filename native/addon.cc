@@ -14,6 +14,7 @@
 #include <type_traits>
 
 #include "files_addon.h"
+#include "object_guard_addon.h"
 #include "session.h"
 #include "sys.h"
 #include "verity_addon.h"
@@ -227,6 +228,18 @@ napi_value SendReply(napi_env env, napi_callback_info info) {
   return ToValue(env, (session.*Method)(static_cast<size_t>(length[0])));
 }
 
+napi_value ReplyOn(napi_env env, napi_callback_info info) {
+  std::array<double, 2> numbers;
+  Wrapped* wrapped = ReadCall(env, info, numbers);
+  if (wrapped == nullptr) return nullptr;
+  const auto [device, length] = numbers;
+  Session& session = wrapped->session;
+  if (!IsInteger(length, 0, static_cast<double>(session.reply_capacity()))) {
+    return ThrowRange(env, "replyLength must lie in the reply buffer");
+  }
+  return ToValue(env, session.ReplyOn(ToDescriptor(device), static_cast<size_t>(length)));
+}
+
 napi_value ReadObject(napi_env env, napi_callback_info info) {
   std::array<double, 4> numbers;
   Wrapped* wrapped = ReadCall(env, info, numbers);
@@ -313,10 +326,12 @@ Napi::Value SessionClass(Napi::Env env) {
     return napi_property_descriptor{name,    nullptr, callback,     nullptr,
                                     nullptr, nullptr, napi_default, nullptr};
   };
-  const napi_property_descriptor methods[] = {
-      method("exchange", SendReply<&Session::Exchange>),
-      method("reply", SendReply<&Session::Reply>), method("readObject", ReadObject),
-      method("setPolling", SetPolling), method("close", CloseSession)};
+  const napi_property_descriptor methods[] = {method("exchange", SendReply<&Session::Exchange>),
+                                              method("reply", SendReply<&Session::Reply>),
+                                              method("replyOn", ReplyOn),
+                                              method("readObject", ReadObject),
+                                              method("setPolling", SetPolling),
+                                              method("close", CloseSession)};
   napi_value result = nullptr;
   napi_define_class(env, "Session", NAPI_AUTO_LENGTH, ConstructSession, nullptr, std::size(methods),
                     methods, &result);
@@ -349,6 +364,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::CloseBacking>>(exports, "closeBacking");
   Export<Syslog>(exports, "syslog");
   verity::Register(env, exports);
+  guard::Register(env, exports);
   files::Register(env, exports);
   return exports;
 }

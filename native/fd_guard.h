@@ -47,9 +47,17 @@ struct Fd {
 constexpr int kNoFd = -1;   // Negative.
 constexpr int kBadFd = -2;  // Too large, or no integer.
 
-/** What a descriptor was handed out as. kSessionDevice is a device that a Session has taken over.
- */
-enum class Kind : uint8_t { kNone, kDevice, kSessionDevice, kWake, kSocket, kBasedir, kObject };
+/** What a descriptor was handed out as. */
+enum class Kind : uint8_t {
+  kNone,
+  kDevice,
+  kSessionDevice,  // A device that a Session has taken over.
+  kWake,
+  kSocket,
+  kBasedir,
+  kObject,
+  kGuardedObject,  // An object whose blocks are checked when they are read: object_guard.h.
+};
 
 constexpr int kTableSize = 1 << 20;
 
@@ -61,6 +69,11 @@ inline uint8_t kind_table[kTableSize];
 inline Kind KindOf(int fd) {
   if (fd < 0 || fd >= kTableSize) return Kind::kNone;
   return static_cast<Kind>(std::atomic_ref(kind_table[fd]).load());
+}
+
+inline bool IsObject(Fd fd) {
+  const Kind kind = KindOf(fd.number);
+  return kind == Kind::kObject || kind == Kind::kGuardedObject;
 }
 
 /** Changes a number's kind if it still has the expected one: of two threads only one succeeds. */

@@ -196,7 +196,11 @@ std::vector<Stored> StoreObjects(const verity::Parameters& parameters, int store
   for (size_t k = 0; k < indexes.size(); k++) {
     const size_t i = indexes[k];
     const bool is_same = SameDigest(found[k], sources[i]);
-    if (!copies[i].fd) {
+    if (found[k].status < 0 && found[k].status != verity::kChanged) {
+      // It cannot be told whether it is the same (no memory, no descriptors).
+      Discard(store, copies[i]);
+      results[i] = {found[k], Stored::Outcome::kFailed};
+    } else if (!copies[i].fd) {
       if (is_same) results[i].outcome = Stored::Outcome::kPresent;
     } else if (is_same) {
       added = &copies[i];

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "object_guard.h"
+
 namespace composefs {
 
 namespace {
@@ -50,8 +52,8 @@ void Session::Close() {
 }
 
 /** 0 or an errno. One write is one whole reply, so there are no short writes. */
-int Session::WriteReply(size_t reply_length) {
-  while (write(device_.get(), reply_.data(), reply_length) < 0) {
+int Session::WriteReply(int device, size_t reply_length) {
+  while (write(device, reply_.data(), reply_length) < 0) {
     if (errno != EINTR) return errno;
   }
   return 0;
@@ -66,7 +68,7 @@ int Session::Exchange(size_t reply_length) {
   if (!device_) return -EBADF;
   if (reply_length > 0) {
     // ENOENT: the request was interrupted or its file system is gone. ENODEV: read says it as well.
-    const int error = WriteReply(reply_length);
+    const int error = WriteReply(device_.get(), reply_length);
     if (error != 0 && error != ENOENT && error != ENODEV) return kWriteFailed - error;
   }
   if (++exchanges_ % kWakeCheckInterval == 0 && IsWoken()) return -ECANCELED;
@@ -106,23 +108,24 @@ int Session::Exchange(size_t reply_length) {
 
 int Session::Reply(size_t reply_length) {
   if (!device_) return -EBADF;
-  return -WriteReply(reply_length);
+  return -WriteReply(device_.get(), reply_length);
+}
+
+int Session::ReplyOn(Fd device, size_t reply_length) {
+  if (!device_ || KindOf(device.number) != Kind::kSessionDevice) return -EBADF;
+  return -WriteReply(device.number, reply_length);
 }
 
 int Session::ReadObject(Fd fd, off_t offset, size_t length, size_t at) {
-  if (!device_ || KindOf(fd.number) != Kind::kObject) return -EBADF;
-  size_t done = 0;
-  while (done < length) {
-    const ssize_t count = pread(fd.number, reply_.data() + at + done, length - done,
-                                offset + static_cast<off_t>(done));
-    if (count == 0) break;
-    if (count > 0) {
-      done += static_cast<size_t>(count);
-    } else if (errno != EINTR) {
-      return -errno;
-    }
+  const Bytes out = reply_.subspan(at, length);
+  switch (device_ ? KindOf(fd.number) : Kind::kNone) {
+    case Kind::kObject:
+      return static_cast<int>(verity::ReadAll(fd.number, out.data(), length, offset));
+    case Kind::kGuardedObject:
+      return static_cast<int>(guard::Read(fd.number, offset, out));
+    default:
+      return -EBADF;
   }
-  return static_cast<int>(done);
 }
 
 }  // namespace composefs

@@ -29,6 +29,7 @@ class Session {
   /** The caller has checked reply_length <= reply_capacity() here and in Reply. */
   int Exchange(size_t reply_length);
   int Reply(size_t reply_length);
+  int ReplyOn(Fd device, size_t reply_length);
   /** The caller has checked that [at, at + length) lies in the reply buffer. */
   int ReadObject(Fd fd, off_t offset, size_t length, size_t at);
   void SetPolling(int microseconds) { polling_ns_ = int64_t{microseconds} * 1000; }
@@ -38,7 +39,7 @@ class Session {
   size_t reply_capacity() const { return reply_.size(); }
 
  private:
-  int WriteReply(size_t reply_length);
+  int WriteReply(int device, size_t reply_length);
   bool IsWoken() const;
 
   FdGuard device_;

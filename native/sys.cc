@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "object_guard.h"
+
 #if __has_include(<linux/openat2.h>)
 #include <linux/openat2.h>
 #else
@@ -119,12 +121,9 @@ int64_t Nanoseconds(const timespec& time) {
 /** Hands out an opened object after a second look at what it is. `fd` with errno set on failure. */
 int FinishObject(FdGuard fd, ObjectFacts& facts) {
   if (!fd) return -errno;
-  struct stat st;
-  if (fstat(fd.get(), &st) < 0) return -errno;
-  if (!S_ISREG(st.st_mode)) return -EINVAL;
-  facts = {static_cast<int64_t>(st.st_size), static_cast<int64_t>(st.st_mode),
-           static_cast<int64_t>(st.st_dev),  static_cast<int64_t>(st.st_ino),
-           Nanoseconds(st.st_mtim),          Nanoseconds(st.st_ctim)};
+  const int error = FactsOf(fd.get(), facts);
+  if (error < 0) return error;
+  if (!S_ISREG(static_cast<mode_t>(facts[1]))) return -EINVAL;
   return HandOut(std::move(fd), Kind::kObject);
 }
 
@@ -176,7 +175,8 @@ int CloneDevice(Fd device) {
 
 int Duplicate(Fd fd) {
   const Kind kind = KindOf(fd.number);
-  if (kind == Kind::kNone) return -EBADF;
+  // A copy of a guarded object would read without checks.
+  if (kind == Kind::kNone || kind == Kind::kGuardedObject) return -EBADF;
   return HandOut(FdGuard(fcntl(fd.number, F_DUPFD_CLOEXEC, 0)),
                  kind == Kind::kSessionDevice ? Kind::kDevice : kind);
 }
@@ -184,6 +184,7 @@ int Duplicate(Fd fd) {
 int CloseDescriptor(Fd fd) {
   const Kind kind = KindOf(fd.number);
   if (kind == Kind::kSessionDevice || !ChangeKind(fd.number, kind, Kind::kNone)) return -EBADF;
+  if (kind == Kind::kGuardedObject) guard::Remove(fd.number);
   close(fd.number);
   return 0;
 }
@@ -276,26 +277,37 @@ int OpenObjectByWalk(Fd basedir, std::string_view path, ObjectFacts& facts) {
   return error != 0 ? error : WalkToObject(basedir.number, name.text(), facts);
 }
 
+int FactsOf(int fd, ObjectFacts& facts) {
+  struct stat st;
+  if (fstat(fd, &st) < 0) return -errno;
+  facts = {static_cast<int64_t>(st.st_size), static_cast<int64_t>(st.st_mode),
+           static_cast<int64_t>(st.st_dev),  static_cast<int64_t>(st.st_ino),
+           Nanoseconds(st.st_mtim),          Nanoseconds(st.st_ctim)};
+  return 0;
+}
+
 int64_t Seek(Fd object, int64_t offset, uint32_t whence) {
-  if (!Is(object, Kind::kObject)) return -EBADF;
+  if (!IsObject(object)) return -EBADF;
   const off_t result = lseek(object.number, offset, static_cast<int>(whence));
   if (result < 0) return -errno;
   return result > (int64_t{1} << 53) ? -EOVERFLOW : result;
 }
 
-int MeasureVerity(Fd object, std::span<uint8_t> digest) {
-  if (!Is(object, Kind::kObject)) return -EBADF;
+int MeasureVerity(Fd file, std::span<uint8_t> digest) {
+  // Another program's file will do, but no device, to which the command may mean something else.
+  struct stat st;
+  if (!IsObject(file) && (fstat(file.number, &st) < 0 || !S_ISREG(st.st_mode))) return -EBADF;
   constexpr size_t kDigestMax = 64;
   alignas(fsverity_digest) uint8_t space[sizeof(fsverity_digest) + kDigestMax] = {};
   auto* measured = reinterpret_cast<fsverity_digest*>(space);
   measured->digest_size = static_cast<uint16_t>(std::min(digest.size(), kDigestMax));
-  if (ioctl(object.number, FS_IOC_MEASURE_VERITY, measured) < 0) return -errno;
+  if (ioctl(file.number, FS_IOC_MEASURE_VERITY, measured) < 0) return -errno;
   memcpy(digest.data(), space + sizeof(fsverity_digest), measured->digest_size);
   return measured->digest_algorithm * 65536 + measured->digest_size;
 }
 
 int OpenBacking(Fd device, Fd object) {
-  if (!IsDevice(device) || !Is(object, Kind::kObject)) return -EBADF;
+  if (!IsDevice(device) || !IsObject(object)) return -EBADF;
   fuse_backing_map map = {};
   map.fd = object.number;
   return Check(ioctl(device.number, FUSE_DEV_IOC_BACKING_OPEN, &map));

@@ -31,8 +31,10 @@ int ReceiveDescriptor(Fd socket);
 int OpenBasedir(const std::string& path);
 int OpenObject(Fd basedir, std::string_view path, ObjectFacts& facts);
 int OpenObjectByWalk(Fd basedir, std::string_view path, ObjectFacts& facts);
+/** fstat(2). 0 or -errno. */
+int FactsOf(int fd, ObjectFacts& facts);
 int64_t Seek(Fd object, int64_t offset, uint32_t whence);
-int MeasureVerity(Fd object, std::span<uint8_t> digest);
+int MeasureVerity(Fd file, std::span<uint8_t> digest);
 int OpenBacking(Fd device, Fd object);
 int CloseBacking(Fd device, uint32_t backing_id);
 void Syslog(int priority, const std::string& line);

@@ -32,20 +32,6 @@ size_t RoundUp(size_t size, size_t block_size) {
   return (size + block_size - 1) & -block_size;
 }
 
-/** pread(2) until `length` bytes are there or the file ends. Bytes read, or -errno. */
-ssize_t ReadAll(int fd, uint8_t* memory, size_t length, off_t offset) {
-  size_t done = 0;
-  while (done < length) {
-    const ssize_t count =
-        pread(fd, memory + done, length - done, offset + static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return -errno;
-    if (count == 0) break;
-    done += static_cast<size_t>(count);
-  }
-  return static_cast<ssize_t>(done);
-}
-
 bool IsSame(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
@@ -163,15 +149,16 @@ void FindRoots(const Parameters& parameters, std::vector<uint8_t> level, std::ve
 }
 
 /** struct fsverity_descriptor of <linux/fsverity.h>, little-endian. */
-void WriteDescriptor(const Parameters& parameters, const Measured& file, uint8_t* descriptor) {
+void WriteDescriptor(const Parameters& parameters, int64_t size, std::span<const uint8_t> root_hash,
+                     uint8_t* descriptor) {
   descriptor[0] = 1;
   descriptor[1] = parameters.algorithm_number;
   descriptor[2] = static_cast<uint8_t>(std::countr_zero(parameters.block_size));
   descriptor[3] = static_cast<uint8_t>(parameters.salt_size);
   for (size_t i = 0; i < 8; i++) {
-    descriptor[8 + i] = static_cast<uint8_t>(static_cast<uint64_t>(file.status) >> (8 * i));
+    descriptor[8 + i] = static_cast<uint8_t>(static_cast<uint64_t>(size) >> (8 * i));
   }
-  memcpy(descriptor + 16, file.digest.data(), parameters.digest_size());
+  memcpy(descriptor + 16, root_hash.data(), parameters.digest_size());
   memcpy(descriptor + 80, parameters.salt.data(), parameters.salt_size);
 }
 
@@ -208,7 +195,8 @@ std::vector<Measured> MeasurePaths(const Parameters& parameters, std::span<const
   FindRoots(parameters, leaves.Finish(), ranges, files);
   std::vector<uint8_t> descriptors(count * kDescriptorSize), digests(count * sha2::kDigestMax);
   for (size_t i = 0; i < count; i++) {
-    WriteDescriptor(parameters, files[i], descriptors.data() + i * kDescriptorSize);
+    WriteDescriptor(parameters, files[i].status, files[i].digest,
+                    descriptors.data() + i * kDescriptorSize);
   }
   parameters.descriptors.Hash(descriptors.data(), count, kDescriptorSize, digests.data());
   for (size_t i = 0; i < count; i++) {
@@ -239,8 +227,28 @@ size_t HashBlocks(const Parameters& parameters, std::span<const uint8_t> bytes, 
   return count + 1;
 }
 
+ssize_t ReadAll(int fd, uint8_t* memory, size_t length, off_t offset) {
+  size_t done = 0;
+  while (done < length) {
+    const ssize_t count =
+        pread(fd, memory + done, length - done, offset + static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return -errno;
+    if (count == 0) break;
+    done += static_cast<size_t>(count);
+  }
+  return static_cast<ssize_t>(done);
+}
+
+void HashDescriptor(const Parameters& parameters, int64_t size, std::span<const uint8_t> root_hash,
+                    uint8_t* digest) {
+  std::array<uint8_t, kDescriptorSize> descriptor = {};
+  WriteDescriptor(parameters, size, root_hash, descriptor.data());
+  parameters.descriptors.Hash(descriptor.data(), 1, kDescriptorSize, digest);
+}
+
 int EnableVerity(Fd object, uint32_t algorithm, uint32_t block_size) {
-  if (object.number < 0 || KindOf(object.number) != Kind::kObject) return -EBADF;
+  if (!IsObject(object)) return -EBADF;
   fsverity_enable_arg argument = {};
   argument.version = 1;
   argument.hash_algorithm = algorithm;

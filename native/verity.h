@@ -38,6 +38,7 @@ Parameters MakeParameters(uint8_t algorithm_number, size_t block_size,
 /** Results beside sizes and negative errno numbers; VERITY_STATUS of src/native.ts. */
 constexpr int64_t kChanged = -4097;   // The file was not the same before and after reading it.
 constexpr int64_t kTooLarge = -4098;  // Larger than the limit, and not read.
+constexpr int64_t kDiffers = -4099;   // Not the bytes that were hashed before.
 
 /** One file of a batch: its size, or why there is no digest. */
 struct Measured {
@@ -58,6 +59,13 @@ int64_t HashRange(const Parameters& parameters, int fd, off_t offset, size_t len
 
 /** The same of bytes in memory. Returns the number of blocks. */
 size_t HashBlocks(const Parameters& parameters, std::span<const uint8_t> bytes, uint8_t* leaves);
+
+/** The digest of a file: of its descriptor with the root hash. */
+void HashDescriptor(const Parameters& parameters, int64_t size, std::span<const uint8_t> root_hash,
+                    uint8_t* digest);
+
+/** pread(2) until `length` bytes are there or the file ends. Bytes read, or -errno. */
+ssize_t ReadAll(int fd, uint8_t* memory, size_t length, off_t offset);
 
 /** FS_IOC_ENABLE_VERITY without salt on a descriptor of kind kObject. 0 or -errno. */
 int EnableVerity(Fd object, uint32_t algorithm, uint32_t block_size);

@@ -4,7 +4,6 @@
 #include "verity_addon.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <iterator>
 #include <memory>
@@ -12,141 +11,36 @@
 #include <utility>
 #include <vector>
 
+#include "js.h"
 #include "verity.h"
 
 namespace composefs::verity {
 namespace {
 
-constexpr double kTwoTo53 = 9007199254740992.0;
+using js::Arguments;
+using js::kTwoTo53;
+using js::Method;
+using js::ToBytes;
+using js::ToDescriptor;
+using js::ToValue;
+using js::Work;
+
 constexpr size_t kPathsMax = size_t{1} << 20;
 constexpr size_t kRangeMax = size_t{1} << 26;
 constexpr size_t kStatusSize = 8;
 
-/**
- * The arguments of one call. The first wrong one leaves an exception pending, after which every
- * getter gives a harmless value and the callback must return without acting.
- */
-class Arguments {
- public:
-  Arguments(napi_env env, napi_callback_info info) : env_(env) {
-    size_t count = values_.size();
-    ok_ = napi_get_cb_info(env, info, &count, values_.data(), &self_, nullptr) == napi_ok;
-  }
-  bool ok() const { return ok_; }
-  napi_value self() const { return self_; }
-  napi_value operator[](size_t i) const { return values_[i]; }
-
-  double Number(size_t i) {
-    double number = 0;
-    if (ok_ && napi_get_value_double(env_, values_[i], &number) != napi_ok) Fail(i, "a number");
-    return number;
-  }
-  double Integer(size_t i, double min, double max) {
-    const double number = Number(i);
-    if (!ok_ || (number >= min && number <= max && number == std::trunc(number))) return number;
-    FailRange(i);
-    return min;
-  }
-  /** Also over a SharedArrayBuffer. A detached array has length 0. */
-  std::span<uint8_t> Bytes(size_t i) {
-    bool is_array = false;
-    napi_typedarray_type kind;
-    size_t length = 0;
-    void* memory = nullptr;
-    if (!ok_) return {};
-    if (napi_is_typedarray(env_, values_[i], &is_array) != napi_ok || !is_array ||
-        napi_get_typedarray_info(env_, values_[i], &kind, &length, &memory, nullptr, nullptr) !=
-            napi_ok ||
-        kind != napi_uint8_array) {
-      Fail(i, "a Uint8Array");
-      return {};
-    }
-    return {static_cast<uint8_t*>(memory), length};
-  }
-  /** Algorithm, block size, salt and variant, four arguments from `i` on. */
-  Parameters GetParameters(size_t i, double block_min) {
-    const auto number = static_cast<uint8_t>(Integer(i, 1, 2));
-    const auto block_size = static_cast<size_t>(Integer(i + 1, block_min, kBlockMax));
-    if (ok_ && (block_size & (block_size - 1)) != 0) FailRange(i + 1);
-    const std::span<const uint8_t> salt = Bytes(i + 2);
-    if (salt.size() > kSaltMax) FailRange(i + 2);
-    const auto variants = sha2::ImplementationsOf(number == 2 ? sha2::kSha512 : sha2::kSha256);
-    const double variant = Integer(i + 3, 0, static_cast<double>(variants.size() - 1));
-    if (!ok_) return {};
-    return MakeParameters(number, block_size, salt, variants[static_cast<size_t>(variant)]);
-  }
-  void Fail(size_t i, const char* expected) {
-    if (!ok_) return;
-    ok_ = false;
-    const std::string message = "argument " + std::to_string(i + 1) + " must be " + expected;
-    napi_throw_type_error(env_, nullptr, message.c_str());
-  }
-  void FailRange(size_t i) {
-    if (!ok_) return;
-    ok_ = false;
-    const std::string message = "argument " + std::to_string(i + 1) + " is out of its range";
-    napi_throw_range_error(env_, nullptr, message.c_str());
-  }
-
- private:
-  napi_env env_;
-  std::array<napi_value, 7> values_;
-  napi_value self_ = nullptr;
-  bool ok_ = false;
-};
-
-napi_value ToValue(napi_env env, double number) {
-  napi_value value = nullptr;
-  napi_create_double(env, number, &value);
-  return value;
+/** Algorithm, block size, salt and variant, four arguments from `i` on. */
+Parameters GetParameters(Arguments& args, size_t i, double block_min) {
+  const auto number = static_cast<uint8_t>(args.Integer(i, 1, 2));
+  const auto block_size = static_cast<size_t>(args.Integer(i + 1, block_min, kBlockMax));
+  if (args.ok() && (block_size & (block_size - 1)) != 0) args.FailRange(i + 1);
+  const std::span<const uint8_t> salt = args.Bytes(i + 2);
+  if (salt.size() > kSaltMax) args.FailRange(i + 2);
+  const auto variants = sha2::ImplementationsOf(number == 2 ? sha2::kSha512 : sha2::kSha256);
+  const double variant = args.Integer(i + 3, 0, static_cast<double>(variants.size() - 1));
+  if (!args.ok()) return {};
+  return MakeParameters(number, block_size, salt, variants[static_cast<size_t>(variant)]);
 }
-
-napi_value ToBytes(napi_env env, std::span<const uint8_t> bytes) {
-  void* memory = nullptr;
-  napi_value buffer = nullptr, array = nullptr;
-  if (napi_create_arraybuffer(env, bytes.size(), &memory, &buffer) != napi_ok) return nullptr;
-  if (!bytes.empty()) memcpy(memory, bytes.data(), bytes.size());
-  napi_create_typedarray(env, napi_uint8_array, bytes.size(), buffer, 0, &array);
-  return array;
-}
-
-/** A piece of work for libuv's thread pool and the promise of its result. */
-class Work {
- public:
-  virtual ~Work() = default;
-  virtual void Run() = 0;  // In a pool thread.
-  virtual napi_value Result(napi_env env) = 0;
-
-  /** The promise; or nullptr with an exception pending. */
-  static napi_value Start(napi_env env, std::unique_ptr<Work> work) {
-    napi_value promise = nullptr, name = nullptr;
-    if (napi_create_string_utf8(env, "composefs", NAPI_AUTO_LENGTH, &name) != napi_ok ||
-        napi_create_promise(env, &work->deferred_, &promise) != napi_ok ||
-        napi_create_async_work(env, nullptr, name, Execute, Complete, work.get(), &work->work_) !=
-            napi_ok ||
-        napi_queue_async_work(env, work->work_) != napi_ok) {
-      napi_throw_error(env, nullptr, "the thread pool takes no work");
-      return nullptr;
-    }
-    work.release();  // Complete owns it.
-    return promise;
-  }
-
- private:
-  static void Execute(napi_env, void* work) { static_cast<Work*>(work)->Run(); }
-  static void Complete(napi_env env, napi_status status, void* memory) {
-    const std::unique_ptr<Work> work(static_cast<Work*>(memory));
-    napi_delete_async_work(env, work->work_);
-    // Cancelled means that the environment ends, where no JavaScript runs any more.
-    if (status == napi_cancelled) return;
-    napi_value result = work->Result(env);
-    if (result == nullptr) result = ToValue(env, -ENOMEM);
-    napi_resolve_deferred(env, work->deferred_, result);
-  }
-
-  napi_async_work work_ = nullptr;
-  napi_deferred deferred_ = nullptr;
-};
 
 class PathsWork : public Work {
  public:
@@ -198,7 +92,7 @@ napi_value MeasurePathsCall(napi_env env, napi_callback_info info) {
   if (args.ok() && (paths.size() > kPathsMax || paths.empty() || paths.back() != 0)) {
     args.FailRange(0);
   }
-  const Parameters parameters = args.GetParameters(1, kBlockMin);
+  const Parameters parameters = GetParameters(args, 1, kBlockMin);
   const double limit = args.Integer(5, 0, kTwoTo53);
   if (!args.ok()) return nullptr;
   return Work::Start(env,
@@ -210,12 +104,11 @@ napi_value HashRangeCall(napi_env env, napi_callback_info info) {
   const double fd = args.Number(0);
   const double offset = args.Integer(1, 0, kTwoTo53);
   const double length = args.Integer(2, 0, kRangeMax);
-  const Parameters parameters = args.GetParameters(3, kBlockMin);
+  const Parameters parameters = GetParameters(args, 3, kBlockMin);
   if (!args.ok()) return nullptr;
   // The work's own descriptor: the caller may close its one, and the number come back as another
   // file, before a thread gets to it. Any descriptor will do: pread(2) changes nothing.
-  const bool is_fd = fd >= 0 && fd < kTableSize && fd == std::trunc(fd);
-  FdGuard copy(is_fd ? fcntl(static_cast<int>(fd), F_DUPFD_CLOEXEC, 0) : -1);
+  FdGuard copy(fcntl(ToDescriptor(fd).number, F_DUPFD_CLOEXEC, 0));
   return Work::Start(
       env, std::make_unique<RangeWork>(parameters, std::move(copy), static_cast<off_t>(offset),
                                        static_cast<size_t>(length)));
@@ -227,10 +120,8 @@ napi_value EnableVerityCall(napi_env env, napi_callback_info info) {
   const double algorithm = args.Integer(1, 0, UINT32_MAX);
   const double block_size = args.Integer(2, 0, UINT32_MAX);
   if (!args.ok()) return nullptr;
-  const bool is_fd = fd >= 0 && fd < kTableSize && fd == std::trunc(fd);
-  return ToValue(
-      env, EnableVerity({is_fd ? static_cast<int>(fd) : kBadFd}, static_cast<uint32_t>(algorithm),
-                        static_cast<uint32_t>(block_size)));
+  return ToValue(env, EnableVerity(ToDescriptor(fd), static_cast<uint32_t>(algorithm),
+                                   static_cast<uint32_t>(block_size)));
 }
 
 napi_value VariantsCall(napi_env env, napi_callback_info info) {
@@ -254,35 +145,24 @@ struct BlockHasher {
   Parameters parameters;
   std::span<const uint8_t> input;
   std::span<uint8_t> digests;
-  std::array<napi_ref, 2> arrays = {};
-
-  void ReleaseArrays(napi_env env) {
-    for (napi_ref array : arrays) {
-      if (array != nullptr) napi_delete_reference(env, array);
-    }
-  }
+  js::Pins<2> arrays;
 };
 
 void FinalizeHasher(napi_env env, void* memory, void*) {
   const std::unique_ptr<BlockHasher> hasher(static_cast<BlockHasher*>(memory));
-  hasher->ReleaseArrays(env);
+  hasher->arrays.Release(env);
 }
 
 napi_value ConstructHasher(napi_env env, napi_callback_info info) {
-  napi_value new_target = nullptr;
-  if (napi_get_new_target(env, info, &new_target) != napi_ok || new_target == nullptr) {
-    napi_throw_type_error(env, nullptr, "BlockHasher must be called with new");
-    return nullptr;
-  }
+  if (!js::IsConstruction(env, info, "BlockHasher")) return nullptr;
   Arguments args(env, info);
-  const Parameters parameters = args.GetParameters(0, 256);
+  const Parameters parameters = GetParameters(args, 0, 256);
   const std::span<uint8_t> input = args.Bytes(4), digests = args.Bytes(5);
   if (!args.ok()) return nullptr;
-  auto hasher = std::make_unique<BlockHasher>(BlockHasher{parameters, input, digests});
-  if (napi_create_reference(env, args[4], 1, &hasher->arrays[0]) != napi_ok ||
-      napi_create_reference(env, args[5], 1, &hasher->arrays[1]) != napi_ok ||
+  auto hasher = std::make_unique<BlockHasher>(BlockHasher{parameters, input, digests, {}});
+  if (!hasher->arrays.Add(env, args[4]) || !hasher->arrays.Add(env, args[5]) ||
       napi_wrap(env, args.self(), hasher.get(), FinalizeHasher, nullptr, nullptr) != napi_ok) {
-    hasher->ReleaseArrays(env);
+    hasher->arrays.Release(env);
     napi_throw_type_error(env, nullptr, "the BlockHasher cannot be made");
     return nullptr;
   }
@@ -317,19 +197,15 @@ napi_value HashCall(napi_env env, napi_callback_info info) {
 }  // namespace
 
 void Register(napi_env env, napi_value exports) {
-  const auto method = [](const char* name, napi_callback callback) {
-    return napi_property_descriptor{name,    nullptr, callback,     nullptr,
-                                    nullptr, nullptr, napi_default, nullptr};
-  };
-  const napi_property_descriptor methods[] = {method("hash", HashCall)};
+  const napi_property_descriptor methods[] = {Method("hash", HashCall)};
   napi_value hasher = nullptr;
   napi_define_class(env, "BlockHasher", NAPI_AUTO_LENGTH, ConstructHasher, nullptr,
                     std::size(methods), methods, &hasher);
   const napi_property_descriptor properties[] = {
-      method("measurePaths", MeasurePathsCall),
-      method("hashRange", HashRangeCall),
-      method("enableVerity", EnableVerityCall),
-      method("verityVariants", VariantsCall),
+      Method("measurePaths", MeasurePathsCall),
+      Method("hashRange", HashRangeCall),
+      Method("enableVerity", EnableVerityCall),
+      Method("verityVariants", VariantsCall),
       {"BlockHasher", nullptr, nullptr, nullptr, nullptr, hasher, napi_enumerable, nullptr}};
   napi_define_properties(env, exports, std::size(properties), properties);
 }

@@ -181,6 +181,25 @@ export class VerityError extends ComposefsError {
   }
 }
 
+/** An image is not the one that was asked for. Both digests as `sha256:HEX` or `sha512:HEX`. */
+export class ImageDigestError extends ComposefsError {
+  readonly path: string;
+  readonly expected: string;
+  readonly actual: string;
+  constructor(path: string, expected: string, actual: string) {
+    super(
+      'CFS_IMAGE_DIGEST',
+      `image ${path} has the fs-verity digest ${actual}, but ${expected} is asked for`,
+    );
+    this.path = path;
+    this.expected = expected;
+    this.actual = actual;
+  }
+  static {
+    this.prototype.name = 'ImageDigestError';
+  }
+}
+
 /** A file was written, cut or extended while it was read, so that no digest describes it. */
 export class FileChangedError extends ComposefsError {
   readonly path: string;

@@ -6,6 +6,7 @@ export {
   DumpError,
   ComposefsError,
   FileChangedError,
+  ImageDigestError,
   ImageError,
   InputError,
   MountError,
@@ -27,6 +28,7 @@ export { mount, type ComposefsMount, type MountEvents, type MountSettings } from
 export { type AddFilesOptions, ObjectStore, type ObjectVerdict } from './objects/store.ts';
 export type { ObjectDigest } from './objects/object-name.ts';
 export type { SourceFile, StoredFile, StoredObject } from './objects/store-batch.ts';
+export type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 export {
   dumpImage,
   dumpImageChunks,

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import {
   AddonError,
   type ComposefsError,
+  ImageDigestError,
   ImageError,
   InputError,
   MountError,
@@ -18,6 +19,7 @@ import {
   UsageError,
 } from './errors.ts';
 import type { LogLevel } from './log-levels.ts';
+import type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 import {
   LIFELINE_VARIABLE,
   parseReadiness,
@@ -31,6 +33,17 @@ export interface MountSettings {
   basedir?: string | readonly string[];
   /** Mount options as behind -o of the command, for example `['noacl', 'noexec']`. */
   options?: readonly string[];
+  /**
+   * The image's fs-verity digest, 64 (SHA-256) or 128 (SHA-512) hex digits: another image is not
+   * mounted. It makes `verity` `require`.
+   */
+  digest?: string;
+  /** Which objects are verified; default `if-present`. See docs/verification.md. */
+  verity?: VerityPolicy;
+  /** Who may vouch for an object; default `auto`. */
+  verifyEngine?: VerifyEngine;
+  /** Whether a bad object fails the opening of a file (default) or the reading. */
+  verifyAt?: VerifyAt;
   /** Serving threads, 1 to 64. */
   threads?: number;
   /** What becomes a `log` event: one of pino's levels. Default `info`. */
@@ -110,7 +123,7 @@ export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDi
  * `unmount()`, with an unmount by anyone else, or with this process, however that ends; until then it
  * keeps this process from ending by itself.
  *
- * @throws UsageError, ImageError, UnsupportedFeatureError, InputError, MountError or AddonError with
+ * @throws UsageError, ImageError, ImageDigestError, UnsupportedFeatureError, InputError, MountError or AddonError with
  *   the message that the command would print.
  */
 export async function mount(
@@ -147,6 +160,10 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   const basedirs = typeof settings.basedir === 'string' ? [settings.basedir] : settings.basedir;
   const args = ['--foreground', '--log-format', 'json', '--log-level', settings.logLevel ?? 'info'];
   if (settings.threads !== undefined) args.push('--threads', String(settings.threads));
+  if (settings.digest !== undefined) args.push(`--digest=${settings.digest}`);
+  if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);
+  if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
+  if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);
   for (const option of settings.options ?? []) args.push(`-o${option}`);
@@ -155,12 +172,14 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
 
 /** The error that the server met, as the class it had there. */
 function failure(readiness: Readiness & { ready: false }, mountpoint: string): ComposefsError {
-  const { message, code, path = mountpoint } = readiness;
+  const { message, code, path = mountpoint, expected = '', actual = '' } = readiness;
   switch (code) {
     case 'CFS_USAGE':
       return new UsageError(message);
     case 'CFS_BAD_IMAGE':
       return new ImageError(message);
+    case 'CFS_IMAGE_DIGEST':
+      return new ImageDigestError(path, expected, actual);
     case 'CFS_UNSUPPORTED':
       return new UnsupportedFeatureError('image', 0, message);
     case 'CFS_INPUT':

@@ -26,7 +26,42 @@ export const VERITY_STATUS = {
   CHANGED: -4097,
   /** The file is larger than the limit and was not read. */
   TOO_LARGE: -4098,
+  /** A block that was read is not the one that was hashed earlier. */
+  DIFFERS: -4099,
 } as const;
+
+/** Who may vouch for an object's content: the kernel's fs-verity, the hash computed here, or either. */
+export const VERIFY_ENGINE = { ANY: 0, KERNEL: 1, USER_SPACE: 2 } as const;
+
+/** What `ObjectVerifier.verify` found, beside -errno and VERITY_STATUS. */
+export const VERIFIED = {
+  /** The kernel has fs-verity for the file, with this digest: it checks every read. */
+  BY_KERNEL: 1,
+  /** Hashed earlier, and the file has not changed since. */
+  REMEMBERED: 2,
+  /** Hashed now. */
+  COMPUTED: 3,
+  /** The kernel's digest is another one. */
+  DIFFERS_BY_KERNEL: -4100,
+  /** The content's digest is another one. */
+  DIFFERS_COMPUTED: -4101,
+  /** The kernel was to vouch, and has no fs-verity for the file. */
+  NO_KERNEL_VERITY: -4102,
+} as const;
+
+/** A digest that was found: the algorithm (1 SHA-256, 2 SHA-512, 0 none), then its bytes. */
+export const FOUND_DIGEST = { ALGORITHM: 0, BYTES: 1, SIZE: 65 } as const;
+
+/** Compares objects with the digests that lie in one image. */
+export interface NativeObjectVerifier {
+  /**
+   * `fd` and the facts given to the constructor are of the last `openObject`; the expected digest is
+   * at `digestStart` of the image. A positive number of VERIFIED, after which reads of `fd` are
+   * checked, by the kernel or by `readObject`; else a failure, with a digest that differs in the
+   * array given for it.
+   */
+  verify(fd: number, algorithm: number, digestStart: number): number;
+}
 
 /** One record of `measurePaths`: the status as a signed 64-bit word, then the digest. */
 export const MEASURED = { STATUS: 0, DIGEST: 8, SIZE: 72 } as const;
@@ -85,8 +120,14 @@ export interface NativeSession {
   /** Writes `reply[0, replyLength)` only. 0 or -errno. */
   reply(replyLength: number): number;
   /**
+   * The same on the device of another session, which read the request. Any thread may do that;
+   * -EBADF once that session is closed.
+   */
+  replyOn(deviceFd: number, replyLength: number): number;
+  /**
    * pread(2) of `length` bytes at `offset` of a descriptor from `openObject` into the reply buffer
-   * at byte `at`, repeated until all are read or the file ends. Bytes read, or -errno.
+   * at byte `at`, repeated until all are read or the file ends. Bytes read, -errno, or
+   * VERITY_STATUS.DIFFERS for an object that was verified and has changed.
    */
   readObject(fd: number, offset: number, length: number, at: number): number;
   /** Microseconds to keep trying read(2) after a reply before sleeping in poll(2). 0 to 1000. */
@@ -160,7 +201,10 @@ export interface NativeAddon {
   openObjectByWalk: NativeAddon['openObject'];
   /** lseek(2); offsets up to 2^53 (beyond: -EOVERFLOW). New offset or -errno. */
   seek(fd: number, offset: number, whence: number): number;
-  /** FS_IOC_MEASURE_VERITY. `algorithm * 65536 + digest size`, digest in `digest`; or -errno. */
+  /**
+   * FS_IOC_MEASURE_VERITY on any open regular file. `algorithm * 65536 + digest size`, digest in
+   * `digest`; or -errno.
+   */
   measureVerity(fd: number, digest: Uint8Array): number;
   /** FUSE_DEV_IOC_BACKING_OPEN: backing id > 0, or -errno. */
   openBacking(deviceFd: number, fd: number): number;
@@ -227,6 +271,33 @@ export interface NativeAddon {
    * -EBADF for a descriptor that is not from openBasedir.
    */
   storeObjects(basedirFd: number, paths: Uint8Array): Promise<Uint8Array> | number;
+  /**
+   * `image` holds the expected digests, `facts` is the array given to `openObject`, `found` has
+   * FOUND_DIGEST.SIZE bytes, `engine` is one of VERIFY_ENGINE. Objects of more than `limitBytes` that
+   * would have to be hashed are VERITY_STATUS.TOO_LARGE: `measureObject` them first. The arrays must
+   * not be detached.
+   */
+  ObjectVerifier: new (
+    image: Uint8Array,
+    facts: BigInt64Array,
+    found: Uint8Array,
+    engine: number,
+    limitBytes: number,
+  ) => NativeObjectVerifier;
+  /**
+   * Hashes an object on the thread pool and remembers the result for every verifier of the process,
+   * whatever digest it is. `fd` may be closed at once. `progress` is over shared memory: its first
+   * word counts the bytes done, and its second one, once not zero, ends the work with -ECANCELED.
+   * 0, -errno, or VERITY_STATUS.CHANGED.
+   */
+  measureObject(
+    fd: number,
+    facts: BigInt64Array,
+    algorithm: number,
+    progress: BigInt64Array,
+  ): Promise<number>;
+  /** Forgets what was found about objects that are not open. How many were known. */
+  forgetObjects(): number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
   syslog(priority: number, line: string): void;
 }

@@ -3,6 +3,7 @@
 import {
   AddonError,
   ComposefsError,
+  ImageDigestError,
   ImageError,
   InputError,
   MountError,
@@ -22,12 +23,15 @@ export const ExitCode = {
   INPUT: 3,
   /** Mounting is not possible or not permitted. */
   MOUNT: 4,
+  /** The image does not have the digest that was asked for. */
+  DIGEST: 5,
   /** A bug in composefs-fuse, or an addon that was not built. */
   INTERNAL: 70,
 } as const;
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return ExitCode.USAGE;
+  if (error instanceof ImageDigestError) return ExitCode.DIGEST;
   if (error instanceof ImageError || error instanceof UnsupportedFeatureError) {
     return ExitCode.IMAGE;
   }
@@ -46,6 +50,10 @@ export function unreadiness(error: unknown): Readiness {
   };
   if (error instanceof ComposefsError) readiness.code = error.code;
   if (error instanceof InputError || error instanceof MountError) readiness.path = error.path;
+  if (error instanceof ImageDigestError) {
+    const { path, expected, actual } = error;
+    Object.assign(readiness, { path, expected, actual });
+  }
   return readiness;
 }
 

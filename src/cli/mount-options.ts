@@ -3,6 +3,14 @@
 
 import { UsageError } from '../errors.ts';
 import { MountFlag, type MountFlagName } from '../fuse/mounting.ts';
+import {
+  VERIFY_ENGINES,
+  VERIFY_TIMES,
+  type VerifyAt,
+  type VerifyEngine,
+  VERITY_POLICIES,
+  type VerityPolicy,
+} from '../objects/verification.ts';
 
 /** What a list of mount options says. Absent means: not mentioned. */
 export interface MountOptions {
@@ -11,6 +19,10 @@ export interface MountOptions {
   flags: Set<MountFlagName>;
   allowOther: 'yes' | 'no' | 'where-permitted';
   acl: boolean;
+  verity?: VerityPolicy;
+  verifyEngine?: VerifyEngine;
+  verifyAt?: VerifyAt;
+  digest?: string;
   fsname?: string;
   maxRead?: number;
   threads?: number;
@@ -152,6 +164,27 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
       refuseValue(name, value);
       into.acl = name === 'acl';
       return true;
+    case 'verity':
+      into.verity =
+        value === undefined ? 'require' : oneOf('mount option verity', value, VERITY_POLICIES);
+      return true;
+    case 'tryverity':
+    case 'noverity':
+      refuseValue(name, value);
+      into.verity = name === 'noverity' ? 'off' : 'if-present';
+      return true;
+    case 'verity_check':
+      into.verity = VERITY_POLICIES[parseNumber('mount option verity_check', value ?? '', 0, 2)]!;
+      return true;
+    case 'verify_engine':
+      into.verifyEngine = oneOf(`mount option ${name}`, requireValue(name, value), VERIFY_ENGINES);
+      return true;
+    case 'verify_at':
+      into.verifyAt = oneOf(`mount option ${name}`, requireValue(name, value), VERIFY_TIMES);
+      return true;
+    case 'digest':
+      into.digest = parseDigest('mount option digest', requireValue(name, value));
+      return true;
     case 'fsname':
       into.fsname = requireValue(name, value);
       return true;
@@ -211,6 +244,21 @@ export function parseNumber(name: string, text: string, least: number, most: num
     throw new UsageError(`${name} is ${JSON.stringify(text)}; expected ${least} to ${most}`);
   }
   return value;
+}
+
+/** An fs-verity digest of SHA-256 or SHA-512, in lower case. Throws UsageError. */
+export function parseDigest(name: string, text: string): string {
+  if (/^(?:[0-9a-f]{64}|[0-9a-f]{128})$/i.test(text)) return text.toLowerCase();
+  throw new UsageError(
+    `${name} is ${JSON.stringify(text)}; expected 64 hex digits (SHA-256) or 128 (SHA-512)`,
+  );
+}
+
+/** One of some words. Throws UsageError naming them. */
+export function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (found !== undefined) return found;
+  throw new UsageError(`${name} is ${JSON.stringify(value)}; expected ${allowed.join(', ')}`);
 }
 
 /** Splits at `separator` except where a backslash stands before it; keeps the backslashes. */

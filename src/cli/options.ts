@@ -5,8 +5,18 @@ import { parseArgs } from 'node:util';
 import { UsageError } from '../errors.ts';
 import { LOG_FORMATS, LOG_LEVELS, type LogFormat, type LogLevel } from '../log-levels.ts';
 import {
+  VERIFY_ENGINES,
+  VERIFY_TIMES,
+  type VerifyAt,
+  type VerifyEngine,
+  VERITY_POLICIES,
+  type VerityPolicy,
+} from '../objects/verification.ts';
+import {
   emptyMountOptions,
   type MountOptions,
+  oneOf,
+  parseDigest,
   parseMountOptions,
   parseNumber,
   parseThreads,
@@ -25,6 +35,13 @@ export interface CommandOptions {
   image: string;
   mountpoint: string;
   basedirs: string[];
+  /** `digest` is the image's, in lower-case hex. */
+  verification: {
+    digest: string | undefined;
+    policy: VerityPolicy;
+    engine: VerifyEngine;
+    at: VerifyAt;
+  };
   mount: MountOptions;
   threads: number;
   pollingMicroseconds: number | undefined;
@@ -46,6 +63,13 @@ export const HELP: string = `Usage: composefs-fuse [options] IMAGE MOUNTPOINT
 Mounts a composefs image through FUSE. Returns when the mount is ready and serves in the background.
 
   --basedir DIR[:DIR…]  directory of objects; several are searched in order (repeatable)
+  --verity POLICY       which objects are verified: off, if-present (those whose digest the image
+                        gives, the default), require (all; one without a digest cannot be opened)
+  --verify-engine NAME  auto (the kernel's fs-verity, else hashing here; the default), kernel, user
+  --verify-at WHEN      open (a bad object cannot be opened, the default) or read (a bad block cannot
+                        be read, and opening costs no request)
+  --digest HEX          mount only if the image has this fs-verity digest (SHA-256 or SHA-512); makes
+                        --verity require
   -o OPTION[,OPTION…]   mount options, see below
   -f, --foreground      stay in the foreground and log to standard error
   --threads N           serving threads, 1 to 64 (default ${DEFAULT_THREADS}); -s means 1
@@ -60,6 +84,9 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
 
 Mount options:
   basedir=DIR[:DIR…]    as --basedir
+  verity, tryverity, noverity, verity=POLICY, verity_check=0|1|2,
+  verify_engine=NAME, verify_at=WHEN, digest=HEX
+                        as the options above
   source=IMAGE          the image, when only MOUNTPOINT is given
   allow_other           let other users in: the default for root and inside a user namespace;
                         an ordinary user needs user_allow_other in /etc/fuse.conf
@@ -71,7 +98,8 @@ Mount options:
   nonempty              mount even over another FUSE mount
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
-3 base directory, mountpoint or log file not usable; 4 mounting failed; 70 internal error.
+3 base directory, mountpoint or log file not usable; 4 mounting failed; 5 the image does not have
+the digest asked for; 70 internal error.
 `;
 
 /**
@@ -97,6 +125,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       image: resolve(image),
       mountpoint: resolve(mountpoint),
       basedirs: mount.basedirs.map((path) => resolve(path)),
+      verification: verificationOf(values, mount),
       mount,
       threads: threadsOf(values.threads, values.single === true, mount.threads),
       pollingMicroseconds:
@@ -119,6 +148,10 @@ function parse(args: readonly string[]) {
       strict: true,
       options: {
         basedir: { type: 'string', multiple: true },
+        verity: { type: 'string' },
+        'verify-engine': { type: 'string' },
+        'verify-at': { type: 'string' },
+        digest: { type: 'string' },
         options: { type: 'string', short: 'o', multiple: true },
         foreground: { type: 'boolean', short: 'f' },
         threads: { type: 'string' },
@@ -168,10 +201,27 @@ function threadsOf(option: string | undefined, single: boolean, fromMount?: numb
   return single ? 1 : (fromMount ?? DEFAULT_THREADS);
 }
 
-function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
-  const found = allowed.find((candidate) => candidate === value);
-  if (found !== undefined) return found;
-  throw new UsageError(`${name} is ${JSON.stringify(value)}; expected ${allowed.join(', ')}`);
+/** The options of the command line win over those behind -o. */
+function verificationOf(
+  values: { [name: string]: unknown },
+  mount: MountOptions,
+): CommandOptions['verification'] {
+  const text = (name: string): string | undefined => values[name] as string | undefined;
+  const [verity, engine, at, hex] = ['verity', 'verify-engine', 'verify-at', 'digest'].map(text);
+  const chosen = verity === undefined ? mount.verity : oneOf('--verity', verity, VERITY_POLICIES);
+  const digest = hex === undefined ? mount.digest : parseDigest('--digest', hex);
+  if (digest !== undefined && chosen !== undefined && chosen !== 'require') {
+    throw new UsageError(`--digest demands --verity require, but ${chosen} is given`);
+  }
+  return {
+    digest,
+    policy: chosen ?? (digest === undefined ? 'if-present' : 'require'),
+    engine:
+      engine === undefined
+        ? (mount.verifyEngine ?? 'auto')
+        : oneOf('--verify-engine', engine, VERIFY_ENGINES),
+    at: at === undefined ? (mount.verifyAt ?? 'open') : oneOf('--verify-at', at, VERIFY_TIMES),
+  };
 }
 
 function absolute(name: string, path: string | undefined): string | undefined {

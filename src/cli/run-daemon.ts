@@ -38,7 +38,10 @@ export async function runDaemon(
   }
   const pidFile = options.pidFile === undefined ? undefined : new PidFile(options.pidFile);
   // First: a signal that comes while the mount is made must end it, not leave it dead.
-  handleSignals(daemon, () => logger.reopen());
+  handleSignals(daemon, () => {
+    logger.reopen();
+    daemon.forget();
+  });
   await daemon.start();
   try {
     pidFile?.write();
@@ -74,6 +77,8 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
     image: options.image,
     mountpoint: options.mountpoint,
     basedirs: options.basedirs,
+    digest: options.verification.digest,
+    verification: options.verification,
     mount: {
       source: mount.fsname ?? options.image,
       flags: [...mount.flags],
@@ -90,13 +95,13 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
 
 /**
  * SIGTERM and SIGINT end the mount, and so does the terminal of a foreground one when it closes.
- * SIGHUP otherwise reopens the log, for its rotation. SIGUSR1 does nothing: Node.js would open its
- * debugger to everyone on the machine.
+ * SIGHUP otherwise reopens the log, for its rotation, and has everything verified anew. SIGUSR1 logs
+ * what was verified; left alone, Node.js would open its debugger to everyone on the machine.
  */
-function handleSignals(daemon: Daemon, reopenLog: () => void): void {
+function handleSignals(daemon: Daemon, reload: () => void): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => daemon.stop());
-  process.on('SIGHUP', () => (process.stderr.isTTY ? daemon.stop() : reopenLog()));
-  process.on('SIGUSR1', () => {});
+  process.on('SIGHUP', () => (process.stderr.isTTY ? daemon.stop() : reload()));
+  process.on('SIGUSR1', () => daemon.logStatistics());
   process.on('uncaughtException', (error) => daemon.fail(error));
   if (process.env[LIFELINE_VARIABLE] !== undefined) {
     process.stdin.on('end', () => daemon.stop()).on('error', () => daemon.stop());

@@ -16,14 +16,30 @@ import {
   readInode,
   readObjectRef,
 } from '../image-reader/index.ts';
+import { KeptObjects } from '../objects/kept-objects.ts';
 import type { ObjectOpener } from '../objects/opener.ts';
+import {
+  CONTENT_DIFFERS,
+  NEEDS_MEASURING,
+  type ObjectVerification,
+  type VerificationState,
+} from '../objects/verification.ts';
 import type { Problem, ProblemReporter } from './problems.ts';
 import { type XattrCaller, XattrView } from './xattr-view.ts';
+
+/**
+ * What `open`, `read` and `seek` return instead of a result when the file's object is too large to be
+ * verified at once: `measure` it in another thread, then ask again. No errno is so small.
+ */
+export const DEFER = -0x1_0001;
 
 /** Where contents are delivered to. The transport owns the memory. */
 export interface ReadTarget {
   readonly bytes: Uint8Array;
-  /** Reads from an open object to `bytes[at, at + length)`: bytes read (fewer only at its end), or -errno. */
+  /**
+   * Reads from an open object to `bytes[at, at + length)`: bytes read (fewer only at its end), -errno,
+   * or CONTENT_DIFFERS.
+   */
   readObject(fd: number, offset: number, length: number, at: number): number;
 }
 
@@ -37,8 +53,8 @@ export interface FilesystemStatistics {
   bsize: number;
 }
 
-/** File handle of a file whose content lies in the image: there is nothing to close. */
-const IN_IMAGE_HANDLE = 0;
+/** File handle without an object: the content lies in the image, or the file was never opened. */
+const NO_OBJECT = 0;
 
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
@@ -59,8 +75,12 @@ export class ComposefsFilesystem {
   /** The entry that the last nextEntry delivered. */
   readonly entry: DirectoryCursor = new DirectoryCursor();
   readonly xattrs: XattrView;
+  /** Files are read without having been opened: objects are opened and verified by the first read. */
+  readonly opensOnRead: boolean;
 
   readonly #objects: ObjectOpener;
+  readonly #verification: ObjectVerification;
+  readonly #kept: KeptObjects;
   readonly #problems: ProblemReporter;
   readonly #directory = new Inode();
   readonly #file = new Inode();
@@ -71,13 +91,22 @@ export class ComposefsFilesystem {
   constructor(
     image: Image,
     objects: ObjectOpener,
+    verification: { objects: ObjectVerification; state: VerificationState },
     problems: ProblemReporter,
-    options: { acl: boolean },
+    options: { acl: boolean; opensOnRead: boolean },
   ) {
     this.image = image;
+    this.opensOnRead = options.opensOnRead;
     this.#objects = objects;
+    this.#verification = verification.objects;
+    this.#kept = new KeptObjects(objects, verification.state);
     this.#problems = problems;
     this.xattrs = new XattrView(image, options.acl);
+  }
+
+  /** Problems met with files so far, repeated ones included. */
+  get problemCount(): number {
+    return this.#problems.count;
   }
 
   /**
@@ -162,7 +191,8 @@ export class ComposefsFilesystem {
 
   /**
    * Opens the regular file `nid` for reading. A handle >= 0 for read, seek and release, or -errno:
-   * -ENOENT when no base directory has the object, -EIO when what is there cannot be its content.
+   * -ENOENT when no base directory has the object, -EIO when what is there is not its content; or
+   * DEFER.
    */
   open(nid: number): number {
     const status = this.#load(nid, this.#file);
@@ -170,14 +200,14 @@ export class ComposefsFilesystem {
     const type = this.#file.mode & S_IFMT;
     if (type === S_IFDIR) return -Errno.EISDIR;
     if (type !== S_IFREG) return -Errno.ENXIO;
-    if (!isExternal(this.#file)) return IN_IMAGE_HANDLE;
+    if (!isExternal(this.#file)) return NO_OBJECT;
     const fd = this.#openObject(this.#file);
     return fd < 0 ? fd : fd + 1;
   }
 
   /**
    * Delivers up to `length` bytes from `offset` of the file to `target.bytes[at, …)`. Bytes
-   * delivered, fewer only at the end of the file; or -errno.
+   * delivered, fewer only at the end of the file; or -errno, or DEFER.
    */
   read(
     nid: number,
@@ -193,10 +223,13 @@ export class ComposefsFilesystem {
     if (wanted <= 0) return 0;
     // Beyond what a number holds exactly; no file system stores such a file.
     if (offset > Number.MAX_SAFE_INTEGER) return -Errno.EOVERFLOW;
-    if (handle === IN_IMAGE_HANDLE) return this.#readFromImage(nid, offset, wanted, target, at);
-    const count = target.readObject(handle - 1, offset, wanted, at);
+    const fd = this.#contentOf(handle);
+    if (fd === NO_OBJECT) return this.#readFromImage(nid, offset, wanted, target, at);
+    if (fd < 0) return fd;
+    const count = target.readObject(fd - 1, offset, wanted, at);
     // A short answer would tell the kernel that the file ends here, for all its users.
     if (count === wanted) return count;
+    if (count === CONTENT_DIFFERS) return this.#changed(this.#file, offset);
     const found = count < 0 ? errnoName(count) : `only ${count} of ${wanted} bytes`;
     return this.#badObject(this.#file, `reading at offset ${offset} gave ${found}`, -Errno.EIO);
   }
@@ -208,13 +241,74 @@ export class ComposefsFilesystem {
     if (whence !== SEEK_DATA && whence !== SEEK_HOLE) return -Errno.EINVAL;
     if (offset >= this.#file.size) return -Errno.ENXIO;
     if (offset > Number.MAX_SAFE_INTEGER) return -Errno.EOVERFLOW;
-    if (handle !== IN_IMAGE_HANDLE) return this.#objects.seek(handle - 1, offset, whence);
+    const fd = this.#contentOf(handle);
+    if (fd < 0) return fd;
+    if (fd !== NO_OBJECT) return this.#objects.seek(fd - 1, offset, whence);
     return whence === SEEK_DATA ? offset : this.#file.size;
+  }
+
+  /**
+   * Opens the object of the regular file `nid`, only to have it measured: its descriptor, for
+   * `closeObject`, or -errno. `measured` tells what is to be measured.
+   */
+  openObject(nid: number): number {
+    const status = this.#load(nid, this.#file);
+    if (status < 0) return status;
+    if ((this.#file.mode & S_IFMT) !== S_IFREG || !isExternal(this.#file)) return -Errno.EINVAL;
+    return this.#openSized(this.#file);
+  }
+
+  /** About the object that the last `openObject` opened. */
+  get measured(): {
+    facts: BigInt64Array;
+    algorithm: number;
+    objectPath: string;
+    sizeBytes: number;
+  } {
+    return {
+      facts: this.#objects.facts.slice(),
+      algorithm: this.#objectRef.digestAlgorithm,
+      objectPath: this.#objectPath(),
+      sizeBytes: this.#file.size,
+    };
+  }
+
+  closeObject(fd: number): void {
+    this.#objects.close(fd);
+  }
+
+  /** After an object could not be measured: logs it once and returns what the reader is told. */
+  notMeasured(nid: number, detail: string): number {
+    const status = this.#load(nid, this.#file);
+    return status < 0 ? status : this.#badObject(this.#file, detail, -Errno.EIO);
+  }
+
+  /**
+   * Finds the digest that the content of the regular file `nid` is checked against: the digest's
+   * length, its algorithm and place being in `digestAlgorithm` and `digestStart`; -ENODATA if none is.
+   */
+  contentDigest(nid: number): number {
+    const status = this.#load(nid, this.#file);
+    if (status < 0) return status;
+    if ((this.#file.mode & S_IFMT) !== S_IFREG || !isExternal(this.#file)) return -Errno.ENODATA;
+    const ref = this.#objectRef;
+    if (readObjectRef(this.image, this.#file, ref) < 0) return -Errno.EIO;
+    return this.#verification.covers(ref) ? ref.digestLength : -Errno.ENODATA;
+  }
+
+  /** 1 SHA-256, 2 SHA-512. */
+  get digestAlgorithm(): number {
+    return this.#objectRef.digestAlgorithm;
+  }
+
+  /** Start of the digest in the image. */
+  get digestStart(): number {
+    return this.#objectRef.digestStart;
   }
 
   /** Ends the use of a handle. 0 or -EBADF. */
   release(handle: number): number {
-    return handle === IN_IMAGE_HANDLE ? 0 : this.#objects.close(handle - 1);
+    return handle === NO_OBJECT ? 0 : this.#objects.close(handle - 1);
   }
 
   /**
@@ -264,7 +358,31 @@ export class ComposefsFilesystem {
     return wanted;
   }
 
+  /** The handle to read the loaded file by: NO_OBJECT for the image; or -errno, or DEFER. */
+  #contentOf(handle: number): number {
+    if (handle !== NO_OBJECT || !isExternal(this.#file)) return handle;
+    const { nid } = this.#file;
+    const kept = this.#kept.find(nid);
+    if (kept >= 0) return kept + 1;
+    let fd = this.#openObject(this.#file);
+    while (fd === -Errno.EMFILE && this.#kept.dropOldest()) fd = this.#openObject(this.#file);
+    if (fd < 0) return fd;
+    this.#kept.keep(nid, fd);
+    return fd + 1;
+  }
+
+  /** Opens the object and verifies it as far as the policy demands. A descriptor, -errno or DEFER. */
   #openObject(inode: Inode): number {
+    const fd = this.#openSized(inode);
+    if (fd < 0) return fd;
+    const verdict = this.#verification.check(fd, this.#objectRef, inode.size);
+    if (verdict === 0) return fd;
+    this.#objects.close(fd);
+    return verdict === NEEDS_MEASURING ? DEFER : this.#unverified(inode);
+  }
+
+  /** Opens the object if it has the size that the inode says. */
+  #openSized(inode: Inode): number {
     const ref = this.#objectRef;
     const status = readObjectRef(this.image, inode, ref);
     if (status < 0) {
@@ -306,14 +424,51 @@ export class ComposefsFilesystem {
   #badObject(inode: Inode, detail: string, errno: number): number {
     if (this.#problems.isNews('object', inode.nid, -errno)) {
       const problem: Problem = { kind: 'object', nid: inode.nid, errno: -errno, detail };
-      const ref = this.#objectRef;
-      if (readObjectRef(this.image, inode, ref) === 0) {
-        const path = this.image.bytes.slice(ref.pathStart, ref.pathStart + ref.pathLength);
-        problem.objectPath = new TextDecoder().decode(path);
+      if (readObjectRef(this.image, inode, this.#objectRef) === 0) {
+        problem.objectPath = this.#objectPath();
       }
       this.#problems.report(problem);
     }
     return errno;
+  }
+
+  /** The object just opened was refused: -EIO, as the kernel says it. */
+  #unverified(inode: Inode): number {
+    if (this.#problems.isNews('verity', inode.nid, Errno.EIO)) {
+      this.#problems.report({
+        kind: 'verity',
+        nid: inode.nid,
+        errno: Errno.EIO,
+        objectPath: this.#objectPath(),
+        ...this.#verification.refusal(this.#objectRef),
+      });
+    }
+    return -Errno.EIO;
+  }
+
+  /** A block that was verified is not the same any more. */
+  #changed(inode: Inode, offset: number): number {
+    this.#verification.countRefusedRead();
+    if (
+      this.#problems.isNews('verity', inode.nid, Errno.EIO) &&
+      readObjectRef(this.image, inode, this.#objectRef) === 0
+    ) {
+      this.#problems.report({
+        kind: 'verity',
+        nid: inode.nid,
+        errno: Errno.EIO,
+        objectPath: this.#objectPath(),
+        detail: `it has changed since it was verified (seen when reading at offset ${offset})`,
+        expected: this.#verification.describe(this.#objectRef),
+        measuredBy: 'composefs-fuse',
+      });
+    }
+    return -Errno.EIO;
+  }
+
+  #objectPath(): string {
+    const { pathStart, pathLength } = this.#objectRef;
+    return new TextDecoder().decode(this.image.bytes.slice(pathStart, pathStart + pathLength));
   }
 
   #damaged(nid: number, detail: string, errno: number = -Errno.EUCLEAN): number {

@@ -38,8 +38,11 @@ export class ImageFile {
     this.buffer = new SharedArrayBuffer(facts.size);
   }
 
-  /** Reads and checks the image. Throws ImageError or UnsupportedFeatureError, naming the file. */
-  load(): Image {
+  /**
+   * Reads and checks the image. Throws ImageError or UnsupportedFeatureError, naming the file.
+   * `verify` sees what was read, and the open file, before anything in it is believed; it may throw.
+   */
+  load(verify?: (bytes: Uint8Array, fd: number) => void): Image {
     const bytes = new Uint8Array(this.buffer);
     try {
       for (let at = 0; at < bytes.length;) {
@@ -52,6 +55,7 @@ export class ImageFile {
         }
         at += count;
       }
+      verify?.(bytes, this.#fd);
       return Image.open(bytes);
     } catch (error) {
       throw this.#named(error);

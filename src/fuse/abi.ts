@@ -317,6 +317,8 @@ export function fixedArgumentsSize(opcode: number): number {
       return LSEEK_IN.SIZE;
     case Opcode.IOCTL:
       return IOCTL_IN.SIZE;
+    case Opcode.INTERRUPT:
+      return INTERRUPT_IN.SIZE;
     case Opcode.BATCH_FORGET:
       return BATCH_FORGET_IN.SIZE;
     case Opcode.INIT:

@@ -10,7 +10,16 @@ import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/ind
 import type { Logger } from '../log.ts';
 import type { NativeAddon, NativeSession } from '../native.ts';
 import { openBasedir } from '../objects/basedirs.ts';
+import {
+  VerificationState,
+  type VerifyAt,
+  type VerifyEngine,
+  type VerityPolicy,
+} from '../objects/verification.ts';
 import { Opcode, opcodeName } from './abi.ts';
+import { DeferredRequests } from './deferred-requests.ts';
+import { Dispatcher } from './dispatch.ts';
+import { requireImageDigest } from './image-digest.ts';
 import { type Negotiated, negotiate } from './init.ts';
 import {
   type FuseMount,
@@ -21,9 +30,10 @@ import {
 } from './mounting.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
+import { prepareServing } from './serving.ts';
 import { WorkerLog } from './worker-log.ts';
 import { WorkerPool } from './worker-pool.ts';
-import { REQUEST_BUFFER_SIZE, type WorkerMessage } from './worker-setup.ts';
+import { REQUEST_BUFFER_SIZE, type ServingSetup, type WorkerMessage } from './worker-setup.ts';
 
 /** What to mount, where and how. Paths are absolute. */
 export interface DaemonOptions {
@@ -31,6 +41,9 @@ export interface DaemonOptions {
   mountpoint: string;
   /** Directories of objects, searched in order. */
   basedirs: readonly string[];
+  /** The fs-verity digest that the image must have, in lower-case hex of 64 or 128 digits. */
+  digest: string | undefined;
+  verification: { policy: VerityPolicy; engine: VerifyEngine; at: VerifyAt };
   mount: Omit<MountWishes, 'mountpoint'>;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
@@ -60,6 +73,8 @@ export class Daemon {
   readonly #log: Logger;
   readonly #pool: WorkerPool;
   readonly #descriptors: number[] = [];
+  readonly #verification = new VerificationState();
+  #deferred: DeferredRequests | undefined;
   #workerLog: WorkerLog | undefined;
   #mountpoint = '';
   #mount: FuseMount | undefined;
@@ -99,22 +114,24 @@ export class Daemon {
     try {
       const basedirs = this.#openBasedirs();
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
-      this.#pool.start({
+      const serving = this.#pool.start({
         image: imageFile.buffer,
         basedirs,
         statisticsPath: this.#statisticsPath(basedirs),
         acl: options.acl,
+        verification: { ...options.verification, state: this.#verification.shared },
         pollingMicroseconds: options.pollingMicroseconds,
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
-      const image = imageFile.load();
+      const image = this.#load(imageFile);
       if (basedirs.length === 0) requireNoObjects(image, options.image);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
       const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
       this.#mount = mount;
+      this.#deferred = this.#prepareDeferred(serving, mount.device);
       const negotiated = this.#initialise(mount, posixAcl);
       await this.#pool.serve(mount.device);
       this.#log.info(
@@ -125,6 +142,10 @@ export class Daemon {
           allowOther: mount.allowOther,
           protocol: `7.${negotiated.minor}`,
           threads: options.threads,
+          verity: options.verification.policy,
+          verifyEngine: options.verification.engine,
+          verifyAt: options.verification.at,
+          ...(options.digest !== undefined && { digest: options.digest }),
           ms: Math.round(performance.now() - startedAt),
         },
         'mounted',
@@ -142,7 +163,7 @@ export class Daemon {
     try {
       const basedirs = this.#openBasedirs();
       resolveMountpoint(options.mountpoint, options.allowStacking);
-      const image = new ImageFile(options.image).load();
+      const image = this.#load(new ImageFile(options.image));
       if (basedirs.length === 0) requireNoObjects(image, options.image);
     } finally {
       this.#release();
@@ -172,6 +193,44 @@ export class Daemon {
     this.#log.fatal({ err: error }, what);
     if (this.#mount !== undefined && !this.#isEnded) this.#unmount(this.#mount);
     this.#pool.end();
+  }
+
+  /** Verifies every object anew from now on, and logs every problem again. */
+  forget(): void {
+    const files = this.#verification.forget(this.#native);
+    this.#workerLog?.forget();
+    this.#log.info({ files }, 'forgot what was verified');
+  }
+
+  /** Logs what has been verified and refused so far. */
+  logStatistics(): void {
+    this.#log.info({ ...this.#verification.counts }, 'verification so far');
+  }
+
+  #load(imageFile: ImageFile): Image {
+    const { digest } = this.#options;
+    return imageFile.load((bytes, fd) => {
+      if (digest !== undefined) requireImageDigest(this.#native, imageFile.path, fd, bytes, digest);
+    });
+  }
+
+  /** What serves requests that workers hand over. */
+  #prepareDeferred(setup: ServingSetup, device: number): DeferredRequests {
+    const { session, slot } = prepareServing(
+      this.#native,
+      setup,
+      this.#native.duplicate(device),
+      (problem) => this.#workerLog?.write({ kind: 'problem', problem }),
+      // Whoever defers here is asked again after another measurement.
+      { defer: () => {}, interrupt: () => {} },
+    );
+    const dispatcher = new Dispatcher((error) => this.fail(error));
+    return new DeferredRequests(
+      this.#native,
+      ({ objectPath, sizeBytes }, doneBytes) =>
+        this.#log.info({ objectPath, sizeBytes, doneBytes }, 'verifying a large object'),
+      { session, slot, dispatcher },
+    );
   }
 
   #openBasedirs(): number[] {
@@ -222,8 +281,22 @@ export class Daemon {
   }
 
   #onMessage(message: WorkerMessage): void {
-    if (message.kind === 'ended' && message.end === 'unmounted') this.#isUnmounted = true;
-    this.#workerLog?.write(message);
+    switch (message.kind) {
+      case 'serving':
+        return;
+      case 'deferred':
+        this.#deferred?.serve(message).catch((error: unknown) => this.fail(error));
+        return;
+      case 'interrupt':
+        this.#deferred?.interrupt(message.unique);
+        return;
+      case 'ended':
+        if (message.end === 'unmounted') this.#isUnmounted = true;
+        this.#workerLog?.write(message);
+        return;
+      default:
+        this.#workerLog?.write(message);
+    }
   }
 
   #onEnd(): void {
@@ -234,7 +307,7 @@ export class Daemon {
     if (this.#mount !== undefined && !this.#isUnmounted) this.#unmount(this.#mount);
     this.#release();
     this.#isEnded = true;
-    if (!this.#isAbandoned) this.#log.info('unmounted');
+    if (!this.#isAbandoned) this.#log.info({ verified: this.#verification.counts }, 'unmounted');
     this.#resolveEnded(this.#outcome);
   }
 
@@ -256,6 +329,7 @@ export class Daemon {
   }
 
   #release(): void {
+    this.#deferred?.end();
     this.#session?.close();
     if (this.#mount !== undefined) this.#native.closeDescriptor(this.#mount.device);
     for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);

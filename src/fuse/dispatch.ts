@@ -3,10 +3,12 @@
 // exception from a handler is caught: a bug answers EIO to one request and the mount goes on.
 
 import { Errno } from '../errors.ts';
-import { Opcode } from './abi.ts';
+import { DEFER } from '../filesystem/composefs.ts';
+import { INTERRUPT_IN, Opcode } from './abi.ts';
 import { getattr, readlink, statfs } from './handlers/attr.ts';
 import { readdir, readdirplus } from './handlers/directory.ts';
 import { lseek, open, read, release } from './handlers/file.ts';
+import { ioctl } from './handlers/ioctl.ts';
 import { lookup } from './handlers/lookup.ts';
 import { getxattr, listxattr } from './handlers/xattr.ts';
 import type { Slot } from './slot.ts';
@@ -39,6 +41,7 @@ export class Dispatcher {
     try {
       const loaded = request.loadAdjacent(requestLength);
       result = loaded < 0 ? loaded : serve(slot, request.opcode);
+      if (result === DEFER) result = defer(slot, requestLength);
     } catch (error) {
       this.#reportBug(error, request.opcode, request.nodeid);
       result = -Errno.EIO;
@@ -90,13 +93,13 @@ function serve(slot: Slot, opcode: number): number {
     case Opcode.STATX:
     case Opcode.POLL:
     case Opcode.SYNCFS:
-    // Every request is answered at once; there is nothing to interrupt.
-    case Opcode.INTERRUPT:
       return -Errno.ENOSYS;
 
-    // Not remembered, and sent by every open() of some runtimes: the fast answer.
+    case Opcode.INTERRUPT:
+      return interrupt(slot);
+
     case Opcode.IOCTL:
-      return -Errno.ENOTTY;
+      return ioctl(slot);
 
     case Opcode.RELEASEDIR:
     case Opcode.DESTROY:
@@ -125,4 +128,20 @@ function serve(slot: Slot, opcode: number): number {
     default:
       return -Errno.ENOSYS;
   }
+}
+
+/** Hands the request to another thread, which replies. */
+function defer(slot: Slot, requestLength: number): number {
+  if (slot.deferrals === undefined) return -Errno.EIO;
+  slot.deferrals.defer(slot.request.bytes.slice(0, requestLength), slot.nid);
+  return NO_REPLY;
+}
+
+/** Only a deferred request can still be interrupted; all others are answered by now. */
+function interrupt(slot: Slot): number {
+  if (slot.deferrals === undefined) return -Errno.ENOSYS;
+  const { request } = slot;
+  const low = BigInt(request.u32(INTERRUPT_IN.UNIQUE));
+  slot.deferrals.interrupt((BigInt(request.u32(INTERRUPT_IN.UNIQUE + 4)) << 32n) | low);
+  return NO_REPLY;
 }

@@ -10,8 +10,18 @@ export const LIFELINE_VARIABLE = 'COMPOSEFS_FUSE_LIFELINE';
 
 export type Readiness =
   | { ready: true }
-  /** `code` is ComposefsError's, `path` what the error is about, where there is one. */
-  | { ready: false; message: string; exitCode: number; code?: string; path?: string };
+  | {
+      ready: false;
+      message: string;
+      exitCode: number;
+      /** ComposefsError's. */
+      code?: string;
+      /** What the error is about, where it is about a file. */
+      path?: string;
+      /** Digests, where the error is about them. */
+      expected?: string;
+      actual?: string;
+    };
 
 /** The starter's end of the descriptor, or none when started by hand. */
 export function takeReadyDescriptor(): number | undefined {

@@ -16,6 +16,8 @@ export class Slot implements ReadTarget {
   readonly statistics: StatisticsSource;
   readonly caller: RequestCaller;
   readonly rootNid: number;
+  /** Where requests go that take long; without it they fail, and nothing can be interrupted. */
+  readonly deferrals: Deferrals | undefined;
   readonly #readObject: ReadTarget['readObject'];
 
   /** `readObject` fills the reply buffer from an open object (see ReadTarget). */
@@ -26,6 +28,7 @@ export class Slot implements ReadTarget {
     statistics: StatisticsSource,
     caller: RequestCaller,
     readObject: ReadTarget['readObject'],
+    deferrals?: Deferrals,
   ) {
     this.request = request;
     this.reply = reply;
@@ -34,6 +37,7 @@ export class Slot implements ReadTarget {
     this.caller = caller;
     this.rootNid = filesystem.image.rootNid;
     this.#readObject = readObject;
+    this.deferrals = deferrals;
   }
 
   /** The nid that the request is about. */
@@ -48,6 +52,14 @@ export class Slot implements ReadTarget {
   readObject(fd: number, offset: number, length: number, at: number): number {
     return this.#readObject(fd, offset, length, at);
   }
+}
+
+/** Takes requests that are to be answered later, by another thread. */
+export interface Deferrals {
+  /** `request` is a copy of the whole message, about the file `nid`. */
+  defer(request: Uint8Array, nid: number): void;
+  /** The caller of a request does not want to wait any longer. */
+  interrupt(unique: bigint): void;
 }
 
 /** The process behind the current request. */

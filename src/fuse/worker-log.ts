@@ -5,10 +5,16 @@ import { type Problem, problemKey } from '../filesystem/problems.ts';
 import { errnoName } from '../errors.ts';
 import type { Logger } from '../log.ts';
 import { opcodeName } from './abi.ts';
-import type { WorkerMessage } from './worker-setup.ts';
+import type { LoggedMessage } from './worker-setup.ts';
 
 /** A hostile image may have millions of damaged files; so many are named. */
 const MAX_PROBLEMS = 10_000;
+
+const TITLES: Readonly<Record<Problem['kind'], string>> = {
+  damage: 'damaged image',
+  object: 'object not usable',
+  verity: 'object refused',
+};
 
 export class WorkerLog {
   readonly #log: Logger;
@@ -20,12 +26,17 @@ export class WorkerLog {
     this.#paths = paths;
   }
 
+  /** Everything is news again. */
+  forget(): void {
+    this.#said.clear();
+  }
+
   /** Says what still waits for a path. */
   flush(): void {
     this.#paths.flush();
   }
 
-  write(message: WorkerMessage): void {
+  write(message: LoggedMessage): void {
     switch (message.kind) {
       case 'problem':
         this.#onProblem(message.problem);
@@ -45,8 +56,6 @@ export class WorkerLog {
       case 'ended':
         this.#log.debug(`a worker ended: ${message.end}`);
         break;
-      case 'serving':
-        break;
     }
   }
 
@@ -59,10 +68,7 @@ export class WorkerLog {
   }
 
   #writeProblem(problem: Problem, path: string | undefined): void {
-    const facts: Record<string, unknown> = { path, nid: problem.nid };
-    if (problem.objectPath !== undefined) facts['objectPath'] = problem.objectPath;
-    facts['errno'] = errnoName(problem.errno);
-    const what = problem.kind === 'damage' ? 'damaged image' : 'object not usable';
-    this.#log.warn(facts, `${what}: ${problem.detail}`);
+    const { kind, detail, errno, ...rest } = problem;
+    this.#log.warn({ path, ...rest, errno: errnoName(errno) }, `${TITLES[kind]}: ${detail}`);
   }
 }

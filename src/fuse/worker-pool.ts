@@ -6,7 +6,7 @@ import { errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { DescriptorBudget } from '../objects/descriptor-budget.ts';
 import { Control } from './control.ts';
-import type { WorkerMessage, WorkerSetup } from './worker-setup.ts';
+import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts';
 
 /** Event loop, device, wake and epoll descriptors of one worker. */
 const DESCRIPTORS_PER_WORKER = 12;
@@ -16,7 +16,7 @@ const KILL_AFTER_MS = 3000;
 /** What all workers of a mount are given alike. */
 export type SharedSetup = Pick<
   WorkerSetup,
-  'image' | 'basedirs' | 'statisticsPath' | 'acl' | 'pollingMicroseconds' | 'trace'
+  'image' | 'basedirs' | 'statisticsPath' | 'acl' | 'verification' | 'pollingMicroseconds' | 'trace'
 >;
 
 export interface PoolEvents {
@@ -60,26 +60,24 @@ export class WorkerPool {
     return this.#workers.size === 0;
   }
 
-  /** Starts the threads; they load their modules and wait. */
-  start(shared: SharedSetup): void {
+  /**
+   * Starts the threads; they load their modules and wait. What another thread needs to serve like
+   * them.
+   */
+  start(shared: SharedSetup): ServingSetup {
     const openObjects = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const openObjectsLimit =
       DescriptorBudget.limitOfProcess() - DESCRIPTORS_PER_WORKER * this.#threads;
+    const serving = { ...shared, openObjects, openObjectsLimit, wakeDescriptor: this.#wake };
     for (let index = 0; index < this.#threads; index++) {
-      const setup: WorkerSetup = {
-        ...shared,
-        index,
-        openObjects,
-        openObjectsLimit,
-        control: this.#controlBuffer,
-        wakeDescriptor: this.#wake,
-      };
+      const setup: WorkerSetup = { ...serving, index, control: this.#controlBuffer };
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
       this.#workers.add(worker);
       worker.on('message', (message: WorkerMessage) => this.#onMessage(message));
       worker.on('error', (error) => this.#onError(error));
       worker.on('exit', () => this.#onExit(worker));
     }
+    return serving;
   }
 
   /**

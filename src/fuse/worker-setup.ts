@@ -1,7 +1,9 @@
 // What the main thread gives a worker when it starts it, and what a worker posts back.
 
 import type { Problem } from '../filesystem/problems.ts';
+import type { VerifyAt, VerifyEngine, VerityPolicy } from '../objects/verification.ts';
 import { OUT_HEADER } from './abi.ts';
+import type { DeferredRequest } from './deferred-requests.ts';
 import { MAX_READ } from './init.ts';
 import type { SessionEnd } from './session.ts';
 
@@ -9,8 +11,8 @@ import type { SessionEnd } from './session.ts';
 export const REQUEST_BUFFER_SIZE: number = 128 * 1024;
 export const REPLY_BUFFER_SIZE: number = OUT_HEADER.SIZE + MAX_READ;
 
-export interface WorkerSetup {
-  index: number;
+/** What any thread needs to serve requests of the mount. */
+export interface ServingSetup {
   /** The whole image. */
   image: SharedArrayBuffer;
   /** Descriptors of the base directories, in order. */
@@ -18,19 +20,41 @@ export interface WorkerSetup {
   /** A path on the filesystem that statfs reports. */
   statisticsPath: string;
   acl: boolean;
+  verification: VerificationSetup;
   /** One shared word and its largest value: objects that are open over all workers. */
   openObjects: SharedArrayBuffer;
   openObjectsLimit: number;
-  control: SharedArrayBuffer;
+  /** Ends every exchange. */
   wakeDescriptor: number;
+}
+
+/** What a worker needs besides. */
+export interface WorkerSetup extends ServingSetup {
+  index: number;
+  control: SharedArrayBuffer;
   pollingMicroseconds: number;
   trace: boolean;
 }
 
-export type WorkerMessage =
-  | { kind: 'serving' }
+/** How objects are verified. */
+export interface VerificationSetup {
+  policy: VerityPolicy;
+  engine: VerifyEngine;
+  at: VerifyAt;
+  /** Of VerificationState. */
+  state: SharedArrayBuffer;
+}
+
+/** What a worker posts for the log. */
+export type LoggedMessage =
   | { kind: 'problem'; problem: Problem }
   | { kind: 'bug'; stack: string; opcode: number; nodeid: number }
   | { kind: 'refused-reply'; text: string }
   | { kind: 'trace'; text: string }
   | { kind: 'ended'; end: SessionEnd };
+
+export type WorkerMessage =
+  | LoggedMessage
+  | { kind: 'serving' }
+  | ({ kind: 'deferred' } & DeferredRequest)
+  | { kind: 'interrupt'; unique: bigint };

@@ -15,8 +15,9 @@ export class ObjectOpener {
   readonly #basedirs: readonly number[];
   readonly #budget: DescriptorBudget | undefined;
   readonly #path = new Uint8Array(MAX_PATH);
-  readonly #facts = new BigInt64Array(OBJECT_FACTS.WORDS);
-  readonly #words = new Uint32Array(this.#facts.buffer);
+  /** OBJECT_FACTS of the object opened last. */
+  readonly facts: BigInt64Array = new BigInt64Array(OBJECT_FACTS.WORDS);
+  readonly #words = new Uint32Array(this.facts.buffer);
 
   /**
    * `basedirs` are descriptors from the addon's openBasedir, which stay the caller's. Without a
@@ -44,7 +45,7 @@ export class ObjectOpener {
 
   #openInOrder(length: number): number {
     for (let i = 0; i < this.#basedirs.length; i++) {
-      const fd = this.#native.openObject(this.#basedirs[i]!, this.#path, length, this.#facts);
+      const fd = this.#native.openObject(this.#basedirs[i]!, this.#path, length, this.facts);
       if (fd !== -Errno.ENOENT && fd !== -Errno.ENOTDIR) return fd;
     }
     return -Errno.ENOENT;
@@ -58,7 +59,7 @@ export class ObjectOpener {
 
   /** Size in bytes of the object opened last. */
   get openedSize(): bigint {
-    return this.#facts[OBJECT_FACTS.SIZE]!;
+    return this.facts[OBJECT_FACTS.SIZE]!;
   }
 
   /** SEEK_DATA (3) or SEEK_HOLE (4) on an open object: the offset, or -errno. */

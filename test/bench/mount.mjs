@@ -1,7 +1,9 @@
 // Measures mounts of one image side by side: the kernel's erofs + overlayfs, ours, and any others.
 //
 //   npm run bench -- [--image FILE --basedir DIR] [--peer NAME=DIR]... [--rounds N] [--quick]
-//                    [--threads N] [--only WORD] [--json FILE]
+//                    [--modes LIST] [--threads N] [--only WORD] [--json FILE]
+//
+// Ours is mounted once for each of the modes that LIST names (default: open,read; see `modes` below).
 //
 // Every round runs every workload on every mount, in an order that rotates, so that a slow minute
 // of the machine falls on all of them. The table shows the median, the range and the ratio to the
@@ -25,12 +27,20 @@ const READS = 20_000;
 const SMALL_BYTES = 256 * 1024;
 const runTimeoutMs = 600_000;
 
+/** Ways to mount ours: what stands behind the name of the mount in the table, and the options. */
+const modes = {
+  off: ['--verity', 'off'],
+  open: [],
+  read: ['--verify-at', 'read'],
+};
+
 const { values: options } = parseArgs({
   options: {
     image: { type: 'string' },
     basedir: { type: 'string', multiple: true, default: [] },
     peer: { type: 'string', multiple: true, default: [] },
     rounds: { type: 'string' },
+    modes: { type: 'string', default: 'open,read' },
     threads: { type: 'string' },
     only: { type: 'string', default: '' },
     json: { type: 'string' },
@@ -72,10 +82,13 @@ function mountKernel(image, basedirs) {
   return mountpoint;
 }
 
-function mountOurs(image, basedirs) {
-  const mountpoint = makeDirectory('ours');
+function mountOurs(mode, image, basedirs) {
+  if (modes[mode] === undefined)
+    throw new Error(`no mode ${mode}; modes are ${Object.keys(modes).join(', ')}`);
+  const mountpoint = makeDirectory(`ours-${mode}`);
   const threads = options.threads === undefined ? [] : ['--threads', options.threads];
-  const args = [...basedirs.flatMap((path) => ['--basedir', path]), ...threads, image, mountpoint];
+  const basedirOptions = basedirs.flatMap((path) => ['--basedir', path]);
+  const args = [...basedirOptions, ...modes[mode], ...threads, image, mountpoint];
   must(process.execPath, [join(root, 'dist/cli/composefs-fuse.js'), ...args]);
   undo.push(() => must('umount', ['-l', mountpoint]));
   return mountpoint;
@@ -238,7 +251,10 @@ async function main() {
   must('cc', ['-O2', '-o', program, join(root, 'test/bench/workload.c')]);
   const mounts = [
     { name: 'kernel', directory: mountKernel(image, basedirs) },
-    { name: 'composefs-fuse', directory: mountOurs(image, basedirs) },
+    ...options.modes.split(',').map((mode) => ({
+      name: `ours, ${mode}`,
+      directory: mountOurs(mode, image, basedirs),
+    })),
     ...options.peer.map((text) => {
       const [name, directory] = text.split('=', 2);
       return { name, directory };

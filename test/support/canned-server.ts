@@ -1,9 +1,7 @@
 // The dispatcher without a kernel: requests are made by hand, replies taken apart. Objects are real
 // files opened by the real addon; only /dev/fuse is missing.
 
-import { readSync } from 'node:fs';
-import { ComposefsFilesystem } from '../../src/filesystem/composefs.ts';
-import { type Problem, ProblemReporter } from '../../src/filesystem/problems.ts';
+import type { Problem } from '../../src/filesystem/problems.ts';
 import { StatisticsSource } from '../../src/filesystem/statistics.ts';
 import {
   DIRENT,
@@ -22,11 +20,20 @@ import {
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Reply } from '../../src/fuse/reply.ts';
 import { Request } from '../../src/fuse/request.ts';
-import { type RequestCaller, Slot } from '../../src/fuse/slot.ts';
-import { REPLY_BUFFER_SIZE } from '../../src/fuse/worker-setup.ts';
+import { prepareFilesystem } from '../../src/fuse/serving.ts';
+import { type Deferrals, type RequestCaller, Slot } from '../../src/fuse/slot.ts';
+import { REPLY_BUFFER_SIZE, type VerificationSetup } from '../../src/fuse/worker-setup.ts';
 import { Image } from '../../src/image-reader/index.ts';
 import { loadNative } from '../../src/native.ts';
-import { ObjectOpener } from '../../src/objects/opener.ts';
+import { verificationSetup } from './verification.ts';
+
+export interface CannedOptions {
+  basedirs?: readonly number[];
+  acl?: boolean;
+  seesTrusted?: boolean;
+  verification?: Partial<VerificationSetup>;
+  deferrals?: Deferrals;
+}
 
 export interface CannedReply {
   /** 0 or a negative errno. */
@@ -59,18 +66,27 @@ export class CannedServer {
   unique = 2n;
   pid = 0;
 
-  constructor(
-    image: Uint8Array,
-    options: { basedirs?: readonly number[]; acl?: boolean; seesTrusted?: boolean } = {},
-  ) {
+  constructor(image: Uint8Array, options: CannedOptions = {}) {
     const opened = Image.open(image);
-    const filesystem = new ComposefsFilesystem(
+    const native = loadNative();
+    const filesystem = prepareFilesystem(
+      native,
       opened,
-      new ObjectOpener(loadNative(), options.basedirs ?? []),
-      new ProblemReporter((problem) => this.problems.push(problem)),
-      { acl: options.acl ?? true },
+      {
+        basedirs: options.basedirs ?? [],
+        acl: options.acl ?? true,
+        verification: verificationSetup(options.verification),
+      },
+      (problem) => this.problems.push(problem),
     );
     const reply = new Uint8Array(REPLY_BUFFER_SIZE);
+    // A session on an unconnected device serves for its readObject.
+    const session = new native.Session(
+      native.openDevice(),
+      this.requestBytes,
+      reply,
+      native.createWake(),
+    );
     const caller: RequestCaller = { pid: 0, canSeeTrusted: () => options.seesTrusted ?? true };
     this.slot = new Slot(
       new Request(this.requestBytes),
@@ -78,7 +94,8 @@ export class CannedServer {
       filesystem,
       new StatisticsSource('/', opened.sizeBytes, opened.inodeCount),
       caller,
-      (fd, offset, length, at) => readSync(fd, reply, at, length, offset),
+      (fd, offset, length, at) => session.readObject(fd, offset, length, at),
+      options.deferrals,
     );
     this.#replyView = new DataView(reply.buffer);
     this.dispatcher = new Dispatcher((error) => this.bugs.push(error));

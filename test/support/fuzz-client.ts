@@ -1,8 +1,6 @@
 // A client that asks a dispatcher everything a kernel could ask about a tree, fast enough for tens of
 // thousands of damaged images: requests are patched in place, replies are checked for form.
 
-import { ComposefsFilesystem } from '../../src/filesystem/composefs.ts';
-import { ProblemReporter } from '../../src/filesystem/problems.ts';
 import { StatisticsSource } from '../../src/filesystem/statistics.ts';
 import {
   ATTR,
@@ -18,10 +16,11 @@ import {
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Reply } from '../../src/fuse/reply.ts';
 import { Request } from '../../src/fuse/request.ts';
+import { prepareFilesystem } from '../../src/fuse/serving.ts';
 import { Slot } from '../../src/fuse/slot.ts';
 import { Image } from '../../src/image-reader/index.ts';
 import type { NativeAddon } from '../../src/native.ts';
-import { ObjectOpener } from '../../src/objects/opener.ts';
+import { verificationSetup } from './verification.ts';
 
 const LIST_SIZE = 65_536;
 const XATTR_ROOM = 65_536;
@@ -57,11 +56,12 @@ export class FuzzClient {
    */
   walk(bytes: Uint8Array): WalkFacts {
     const image = Image.open(bytes);
-    const problems = new ProblemReporter(() => {});
+    const setup = { basedirs: [], acl: true, verification: verificationSetup() };
+    const filesystem = prepareFilesystem(this.#native, image, setup, () => {});
     this.#slot = new Slot(
       new Request(this.#request),
       new Reply(this.#reply),
-      new ComposefsFilesystem(image, new ObjectOpener(this.#native, []), problems, { acl: true }),
+      filesystem,
       new StatisticsSource('/', 0, 0),
       { pid: 0, canSeeTrusted: () => true },
       () => 0,
@@ -71,7 +71,7 @@ export class FuzzClient {
     const mostEntries = Math.ceil(bytes.length / 13);
     this.#requestLimit = 40 * mostEntries + 1000;
     const entries = this.#walkFrom(FUSE_ROOT_ID, mostEntries);
-    return { entries, requests: this.#requests, problems: problems.count };
+    return { entries, requests: this.#requests, problems: filesystem.problemCount };
   }
 
   #walkFrom(root: number, mostEntries: number): number {

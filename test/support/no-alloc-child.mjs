@@ -4,16 +4,15 @@
 
 import { readFileSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
-import { ComposefsFilesystem } from '../../dist/filesystem/composefs.js';
-import { ProblemReporter } from '../../dist/filesystem/problems.js';
 import { StatisticsSource } from '../../dist/filesystem/statistics.js';
 import { Dispatcher } from '../../dist/fuse/dispatch.js';
 import { Reply } from '../../dist/fuse/reply.js';
 import { Request } from '../../dist/fuse/request.js';
+import { prepareFilesystem } from '../../dist/fuse/serving.js';
 import { Slot } from '../../dist/fuse/slot.js';
 import { Image } from '../../dist/image-reader/index.js';
 import { loadNative } from '../../dist/native.js';
-import { ObjectOpener } from '../../dist/objects/opener.js';
+import { VerificationState } from '../../dist/objects/verification.js';
 
 const WARM_UP = 20_000;
 const MEASURED = 100_000;
@@ -26,11 +25,23 @@ const shared = new SharedArrayBuffer(file.length);
 const bytes = new Uint8Array(shared);
 bytes.set(file);
 const image = Image.open(bytes);
-const problems = new ProblemReporter((problem) => {
-  throw new Error(`unexpected problem: ${problem.detail}`);
-});
-const objects = new ObjectOpener(native, [native.openBasedir(basedir)]);
-const filesystem = new ComposefsFilesystem(image, objects, problems, { acl: true });
+const filesystem = prepareFilesystem(
+  native,
+  image,
+  {
+    basedirs: [native.openBasedir(basedir)],
+    acl: true,
+    verification: {
+      policy: 'if-present',
+      engine: 'auto',
+      at: 'open',
+      state: new VerificationState().shared,
+    },
+  },
+  (problem) => {
+    throw new Error(`unexpected problem: ${problem.detail}`);
+  },
+);
 const requestBytes = new Uint8Array(128 * 1024);
 const reply = new Uint8Array(16 + 1024 * 1024);
 // A session on an unconnected device serves for its readObject.

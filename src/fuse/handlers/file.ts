@@ -10,6 +10,8 @@ const ACCESS_MODE = 3;
 const OPEN_FLAGS = OpenFlag.FOPEN_KEEP_CACHE | OpenFlag.FOPEN_NOFLUSH;
 
 export function open(slot: Slot): number {
+  // Never asked again: the kernel opens files by itself, and the first read opens the object.
+  if (slot.filesystem.opensOnRead) return -Errno.ENOSYS;
   if ((slot.request.u32(OPEN_IN.FLAGS) & ACCESS_MODE) !== 0) return -Errno.EROFS;
   const handle = slot.filesystem.open(slot.nid);
   return handle < 0 ? handle : slot.reply.open(handle, OPEN_FLAGS);

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { FUSE_ROOT_ID, IN_HEADER, Opcode } from '../../../src/fuse/abi.ts';
 import { CannedServer } from '../../support/canned-server.ts';
+import { measureBytes } from '../../../src/verify/index.ts';
 import { buildImage } from '../../support/image-builder.ts';
 import { directory, external, file, symlink } from '../../support/image-nodes.ts';
 
@@ -33,24 +34,26 @@ function request(opcode: number, nodeid: number, body: Uint8Array): string {
 
 beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), 'cfs-alloc-'));
+  const content = new Uint8Array(4096);
   const image = buildImage(
     directory({
       small: file('x'.repeat(64), { xattrs: [['security.selinux', 'label']] }),
       link: symlink('target'),
       object: external(4096, { redirect: '/object' }),
+      verified: external(4096, { redirect: '/object', digest: measureBytes(content).digest }),
       many: directory(
         Object.fromEntries(Array.from({ length: 400 }, (_, i) => [`entry-${i}`, file('')])),
       ),
     }),
   );
   writeFileSync(join(scratch, 'image'), image);
-  writeFileSync(join(scratch, 'object'), new Uint8Array(4096));
+  writeFileSync(join(scratch, 'object'), content);
 
   const canned = new CannedServer(image);
   const nul = (name: string) => canned.nul(name);
-  const [small, link, object, many] = ['small', 'link', 'object', 'many'].map((name) =>
-    canned.resolve(name),
-  ) as [number, number, number, number];
+  const [small, link, object, verified, many] = ['small', 'link', 'object', 'verified', 'many'].map(
+    (name) => canned.resolve(name),
+  ) as [number, number, number, number, number];
   const readBody = canned.readBody(0, 0, 4096);
   const xattr = new Uint8Array(8 + 'security.selinux'.length + 1);
   xattr.set([64], 0);
@@ -72,6 +75,11 @@ beforeAll(() => {
       request(Opcode.OPEN, object, new Uint8Array(8)),
       request(Opcode.READ, object, readBody),
       request(Opcode.RELEASE, object, new Uint8Array(24)),
+    ],
+    'open, read, release of a verified object': [
+      request(Opcode.OPEN, verified, new Uint8Array(8)),
+      request(Opcode.READ, verified, readBody),
+      request(Opcode.RELEASE, verified, new Uint8Array(24)),
     ],
     root: [request(Opcode.GETATTR, FUSE_ROOT_ID, new Uint8Array(16))],
   };

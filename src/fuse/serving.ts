@@ -1,0 +1,76 @@
+// Puts together what serves requests in one thread: a session with its buffers and a slot. Workers do
+// so for every request, the main thread for those that were deferred.
+
+import { ComposefsFilesystem } from '../filesystem/composefs.ts';
+import { type Problem, ProblemReporter } from '../filesystem/problems.ts';
+import { StatisticsSource } from '../filesystem/statistics.ts';
+import { Image } from '../image-reader/index.ts';
+import type { NativeAddon, NativeSession } from '../native.ts';
+import { DescriptorBudget } from '../objects/descriptor-budget.ts';
+import { ObjectOpener } from '../objects/opener.ts';
+import { ObjectVerification, VerificationState } from '../objects/verification.ts';
+import { ProcCaller } from './caller.ts';
+import { Reply } from './reply.ts';
+import { Request } from './request.ts';
+import { type Deferrals, Slot } from './slot.ts';
+import { REPLY_BUFFER_SIZE, REQUEST_BUFFER_SIZE, type ServingSetup } from './worker-setup.ts';
+
+/** Without a budget only the system limits how many objects are open. */
+export type FilesystemSetup = Pick<ServingSetup, 'basedirs' | 'verification' | 'acl'> &
+  Partial<Pick<ServingSetup, 'openObjects' | 'openObjectsLimit'>>;
+
+export interface Serving {
+  session: NativeSession;
+  slot: Slot;
+}
+
+/** The session owns `device` from now on. */
+export function prepareServing(
+  native: NativeAddon,
+  setup: ServingSetup,
+  device: number,
+  report: (problem: Problem) => void,
+  deferrals: Deferrals | undefined,
+): Serving {
+  const request = new Uint8Array(REQUEST_BUFFER_SIZE);
+  const reply = new Uint8Array(REPLY_BUFFER_SIZE);
+  const session = new native.Session(device, request, reply, setup.wakeDescriptor);
+  const image = Image.open(new Uint8Array(setup.image));
+  const filesystem = prepareFilesystem(native, image, setup, report);
+  const slot = new Slot(
+    new Request(request),
+    new Reply(reply),
+    filesystem,
+    new StatisticsSource(setup.statisticsPath, image.sizeBytes, image.inodeCount),
+    new ProcCaller(),
+    (fd, offset, length, at) => session.readObject(fd, offset, length, at),
+    deferrals,
+  );
+  return { session, slot };
+}
+
+/** The filesystem core of one thread over an image and its objects. */
+export function prepareFilesystem(
+  native: NativeAddon,
+  image: Image,
+  setup: FilesystemSetup,
+  report: (problem: Problem) => void,
+): ComposefsFilesystem {
+  const { basedirs, verification, acl } = setup;
+  const budget =
+    setup.openObjects && new DescriptorBudget(setup.openObjects, setup.openObjectsLimit ?? 0);
+  const opener = new ObjectOpener(native, basedirs, budget);
+  const state = new VerificationState(verification.state);
+  const objects = new ObjectVerification(native, image.bytes, opener.facts, {
+    policy: verification.policy,
+    engine: verification.engine,
+    state,
+  });
+  return new ComposefsFilesystem(
+    image,
+    opener,
+    { objects, state },
+    new ProblemReporter(report, state),
+    { acl, opensOnRead: verification.at === 'read' },
+  );
+}
