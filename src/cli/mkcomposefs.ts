@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 // mkcomposefs: makes a composefs image of a directory or of a dump text. See MKCOMPOSEFS_HELP.
 
-import { createReadStream, fstatSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { createReadStream, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { ComposefsError, InputError, UsageError } from '../errors.ts';
-import { readDump, readDumpStream } from '../dump/read.ts';
+import { DumpReader, readDumpStream } from '../dump/read.ts';
 import { type ImageTree, planImage } from '../image-writer/index.ts';
 import { describeErrno } from '../objects/system-errors.ts';
 import { escapeControls } from './escape-controls.ts';
@@ -17,6 +17,8 @@ import { version } from './version.ts';
 const STDOUT = 1;
 /** From this size on a dump's run is long enough for V8 to do its best. */
 const LONG_DUMP_BYTES = 1 << 26;
+/** Of a dump that are in memory at a time. */
+const READ_BYTES = 1 << 20;
 const progress = new ProgressLine();
 
 async function prepare(options: MakeOptions): Promise<Prepared> {
@@ -37,21 +39,30 @@ function compileLess(): void {
   setFlagsFromString('--max-inlined-bytecode-size-cumulative=200');
 }
 
-/** A file is read at once, a pipe as it comes. */
+/** A file is read without a turn of the event loop for every piece, a pipe as it comes. */
 async function readDumpFile(source: string): Promise<ImageTree> {
   const strict = process.env['CFS_PARSE_STRICT'] !== undefined;
   try {
     const fd = source === '-' ? 0 : openSync(source, 'r');
     const status = fstatSync(fd);
     if (!status.isFile() || status.size < LONG_DUMP_BYTES) compileLess();
-    if (status.isFile()) return readDump(readFileSync(fd), { strict });
-    const chunks = createReadStream('', { fd, highWaterMark: 1 << 20 });
+    if (status.isFile()) return readRegularFile(fd, strict);
+    const chunks = createReadStream('', { fd, highWaterMark: READ_BYTES });
     return await readDumpStream(chunks as AsyncIterable<Uint8Array>, { strict });
   } catch (error) {
     const { errno } = error as NodeJS.ErrnoException;
     if (errno === undefined) throw error;
     throw new InputError(`open \`${source}\`: ${describeErrno(errno)}`, source, { cause: error });
   }
+}
+
+function readRegularFile(fd: number, strict: boolean): ImageTree {
+  const reader = new DumpReader({ strict });
+  const piece = new Uint8Array(READ_BYTES);
+  for (let length = readSync(fd, piece); length > 0; length = readSync(fd, piece)) {
+    reader.push(piece.subarray(0, length));
+  }
+  return reader.finish();
 }
 
 /** Where the image's bytes go. */
@@ -80,12 +91,15 @@ async function make(options: MakeOptions): Promise<void> {
     const prepared = await prepare(options);
     const { minVersion, maxVersion } = options;
     const plan = planImage(prepared.tree, { minVersion, maxVersion });
-    const bytes = plan.bytes();
-    const needsDigest = options.printDigest || options.json;
-    const digest = needsDigest
-      ? (await import('../verify/index.ts')).measureBytes(bytes).hex
-      : undefined;
-    sink?.write(bytes);
+    let digest: string | undefined;
+    if (options.printDigest || options.json) {
+      const bytes = plan.bytes();
+      digest = (await import('../verify/index.ts')).measureBytes(bytes).hex;
+      sink?.write(bytes);
+    } else {
+      // In pieces, since nobody needs the whole of it in memory.
+      for (const piece of plan.chunks()) sink?.write(piece);
+    }
     sink?.commit();
     progress.clear();
     if (options.json) {
