@@ -286,9 +286,9 @@ export interface NativeAddon {
   ) => NativeObjectVerifier;
   /**
    * Hashes an object on the thread pool and remembers the result for every verifier of the process,
-   * whatever digest it is. `fd` may be closed at once. `progress` is over shared memory: its first
-   * word counts the bytes done, and its second one, once not zero, ends the work with -ECANCELED.
-   * 0, -errno, or VERITY_STATUS.CHANGED.
+   * whatever digest it is. `fd` is from `openObject` and may be closed at once. `progress` is over
+   * shared memory: its first word counts the bytes done, and its second one, once not zero, ends the
+   * work with -ECANCELED. 0, -errno, or VERITY_STATUS.CHANGED.
    */
   measureObject(
     fd: number,

@@ -93,13 +93,13 @@ export class ComposefsFilesystem {
     objects: ObjectOpener,
     verification: { objects: ObjectVerification; state: VerificationState },
     problems: ProblemReporter,
-    options: { acl: boolean; opensOnRead: boolean },
+    options: { acl: boolean; opensOnRead: boolean; keptObjectsLimit: number | undefined },
   ) {
     this.image = image;
     this.opensOnRead = options.opensOnRead;
     this.#objects = objects;
     this.#verification = verification.objects;
-    this.#kept = new KeptObjects(objects, verification.state);
+    this.#kept = new KeptObjects(objects, verification.state, options.keptObjectsLimit);
     this.#problems = problems;
     this.xattrs = new XattrView(image, options.acl);
   }
@@ -229,6 +229,8 @@ export class ComposefsFilesystem {
     const count = target.readObject(fd - 1, offset, wanted, at);
     // A short answer would tell the kernel that the file ends here, for all its users.
     if (count === wanted) return count;
+    // The next reader may find a good one in its place.
+    if (handle === NO_OBJECT) this.#kept.drop(nid);
     if (count === CONTENT_DIFFERS) return this.#changed(this.#file, offset);
     const found = count < 0 ? errnoName(count) : `only ${count} of ${wanted} bytes`;
     return this.#badObject(this.#file, `reading at offset ${offset} gave ${found}`, -Errno.EIO);
@@ -243,7 +245,9 @@ export class ComposefsFilesystem {
     if (offset > Number.MAX_SAFE_INTEGER) return -Errno.EOVERFLOW;
     const fd = this.#contentOf(handle);
     if (fd < 0) return fd;
-    if (fd !== NO_OBJECT) return this.#objects.seek(fd - 1, offset, whence);
+    if (fd !== NO_OBJECT && this.#hasTrueHoles(fd - 1)) {
+      return this.#objects.seek(fd - 1, offset, whence);
+    }
     return whence === SEEK_DATA ? offset : this.#file.size;
   }
 
@@ -275,6 +279,11 @@ export class ComposefsFilesystem {
 
   closeObject(fd: number): void {
     this.#objects.close(fd);
+  }
+
+  /** After an object was measured, whatever its digest is. */
+  countMeasured(): void {
+    this.#verification.countMeasured();
   }
 
   /** After an object could not be measured: logs it once and returns what the reader is told. */
@@ -364,11 +373,21 @@ export class ComposefsFilesystem {
     const { nid } = this.#file;
     const kept = this.#kept.find(nid);
     if (kept >= 0) return kept + 1;
-    let fd = this.#openObject(this.#file);
-    while (fd === -Errno.EMFILE && this.#kept.dropOldest()) fd = this.#openObject(this.#file);
+    this.#kept.makeRoom();
+    const fd = this.#openObject(this.#file);
     if (fd < 0) return fd;
     this.#kept.keep(nid, fd);
     return fd + 1;
+  }
+
+  /**
+   * Whether the holes of the loaded file's open object can be told. One that was made after the
+   * object was verified would be taken for zeros by who copies only data.
+   */
+  #hasTrueHoles(fd: number): boolean {
+    const ref = this.#objectRef;
+    if (readObjectRef(this.image, this.#file, ref) < 0) return false;
+    return !this.#verification.covers(ref) || this.#verification.isImmutable(fd, ref);
   }
 
   /** Opens the object and verifies it as far as the policy demands. A descriptor, -errno or DEFER. */
@@ -389,7 +408,11 @@ export class ComposefsFilesystem {
       const errno = status === -Errno.EUCLEAN ? status : -Errno.EIO;
       return this.#damaged(inode.nid, 'the reference to its object is invalid', errno);
     }
-    const fd = this.#objects.open(this.image.bytes, ref.pathStart, ref.pathLength);
+    const { bytes } = this.image;
+    let fd = this.#objects.open(bytes, ref.pathStart, ref.pathLength);
+    while (fd === -Errno.EMFILE && this.#kept.dropOldest()) {
+      fd = this.#objects.open(bytes, ref.pathStart, ref.pathLength);
+    }
     if (fd < 0) return this.#refused(inode, fd);
     if (this.#objects.hasSize(inode.sizeLow, inode.sizeHigh)) return fd;
     this.#objects.close(fd);

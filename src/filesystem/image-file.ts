@@ -40,11 +40,13 @@ export class ImageFile {
 
   /**
    * Reads and checks the image. Throws ImageError or UnsupportedFeatureError, naming the file.
-   * `verify` sees what was read, and the open file, before anything in it is believed; it may throw.
+   * `prepare` sees the open file before it is read, and what it returns sees what was read before
+   * anything in it is believed. Both may throw.
    */
-  load(verify?: (bytes: Uint8Array, fd: number) => void): Image {
+  load(prepare?: (fd: number) => (bytes: Uint8Array) => void): Image {
     const bytes = new Uint8Array(this.buffer);
     try {
+      const verify = prepare?.(this.#fd);
       for (let at = 0; at < bytes.length;) {
         const length = Math.min(at === 0 ? FIRST_CHUNK : READ_CHUNK, bytes.length - at);
         const count = readSync(this.#fd, bytes, at, length, at);
@@ -55,7 +57,7 @@ export class ImageFile {
         }
         at += count;
       }
-      verify?.(bytes, this.#fd);
+      verify?.(bytes);
       return Image.open(bytes);
     } catch (error) {
       throw this.#named(error);

@@ -19,7 +19,7 @@ import {
 import { Opcode, opcodeName } from './abi.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
-import { requireImageDigest } from './image-digest.ts';
+import { imageDigestCheck } from './image-digest.ts';
 import { type Negotiated, negotiate } from './init.ts';
 import {
   type FuseMount,
@@ -209,9 +209,8 @@ export class Daemon {
 
   #load(imageFile: ImageFile): Image {
     const { digest } = this.#options;
-    return imageFile.load((bytes, fd) => {
-      if (digest !== undefined) requireImageDigest(this.#native, imageFile.path, fd, bytes, digest);
-    });
+    if (digest === undefined) return imageFile.load();
+    return imageFile.load((fd) => imageDigestCheck(this.#native, imageFile.path, fd, digest));
   }
 
   /** What serves requests that workers hand over. */

@@ -58,23 +58,24 @@ export class DeferredRequests {
     this.#waiting.set(unique, waiting);
     if (this.#earlyInterrupts.delete(unique)) this.#interrupt(waiting);
     for (let attempt = 0; !waiting.isInterrupted; attempt++) {
+      slot.request.bytes.set(request);
+      // First of all: others may have had the object hashed meanwhile.
+      const length = dispatcher.dispatch(slot, request.length);
+      if (length > 0) {
+        this.#reply(waiting, length);
+        break;
+      }
+      // Without a reply it was deferred again: the object is not known, or another one by now.
       if (attempt === MAX_ATTEMPTS) {
         const detail = 'it is replaced again and again while it is measured';
         this.#fail(waiting, slot.filesystem.notMeasured(waiting.nid, detail));
         break;
       }
       const status = await this.#measure(waiting);
-      if (waiting.isInterrupted) break;
-      if (status < 0) {
+      if (status < 0 && !waiting.isInterrupted) {
         this.#fail(waiting, status);
         break;
       }
-      slot.request.bytes.set(request);
-      const length = dispatcher.dispatch(slot, request.length);
-      // Without a reply it was deferred again: the object is another one by now.
-      if (length === 0) continue;
-      this.#reply(waiting, length);
-      break;
     }
   }
 
@@ -85,8 +86,10 @@ export class DeferredRequests {
       this.#interrupt(waiting);
       return;
     }
-    if (this.#earlyInterrupts.size >= EARLY_INTERRUPTS_MAX) this.#earlyInterrupts.clear();
     this.#earlyInterrupts.add(unique);
+    if (this.#earlyInterrupts.size <= EARLY_INTERRUPTS_MAX) return;
+    const [oldest] = this.#earlyInterrupts;
+    this.#earlyInterrupts.delete(oldest!);
   }
 
   /** The connection is gone: nobody waits any more. */
@@ -108,6 +111,7 @@ export class DeferredRequests {
     const status = await share.done;
     if (waiting.share !== undefined) share.release();
     waiting.share = undefined;
+    if (status === 0 && share.isFirst) filesystem.countMeasured();
     if (status === 0 || waiting.isInterrupted) return 0;
     const detail =
       status === VERITY_STATUS.CHANGED

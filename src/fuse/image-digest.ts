@@ -6,19 +6,28 @@ import type { NativeAddon } from '../native.ts';
 import { type DigestAlgorithm, measureBytes, toHex } from '../verify/index.ts';
 
 /**
- * Throws ImageDigestError unless `bytes`, read from the open file `fd`, have the fs-verity digest
- * `expected`: 64 (SHA-256) or 128 (SHA-512) lower-case hex digits. Where the kernel has fs-verity for
- * the file, it has checked what was read, and its word is enough.
+ * To be called before the open file `fd` is read. The returned function throws ImageDigestError unless
+ * `bytes`, which were read then, have the fs-verity digest `expected`: 64 (SHA-256) or 128 (SHA-512)
+ * lower-case hex digits. Where the kernel had fs-verity for the file before, it has checked every
+ * read, and its word is enough. (Asked afterwards, it may speak of what replaced the bytes.)
  */
-export function requireImageDigest(
+export function imageDigestCheck(
   native: NativeAddon,
   path: string,
   fd: number,
+  expected: string,
+): (bytes: Uint8Array) => void {
+  const kernels = kernelDigest(native, fd);
+  return (bytes) => requireDigest(path, kernels, bytes, expected);
+}
+
+function requireDigest(
+  path: string,
+  kernels: string | undefined,
   bytes: Uint8Array,
   expected: string,
 ): void {
   const algorithm: DigestAlgorithm = expected.length === 128 ? 'sha512' : 'sha256';
-  const kernels = kernelDigest(native, fd);
   if (kernels === `${algorithm}:${expected}`) return;
   // With another algorithm, the kernel's digest says nothing about the one that is asked for.
   if (kernels?.startsWith(algorithm) === true) {

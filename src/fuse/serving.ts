@@ -17,7 +17,7 @@ import { REPLY_BUFFER_SIZE, REQUEST_BUFFER_SIZE, type ServingSetup } from './wor
 
 /** Without a budget only the system limits how many objects are open. */
 export type FilesystemSetup = Pick<ServingSetup, 'basedirs' | 'verification' | 'acl'> &
-  Partial<Pick<ServingSetup, 'openObjects' | 'openObjectsLimit'>>;
+  Partial<Pick<ServingSetup, 'openObjects' | 'openObjectsLimit' | 'keptObjectsLimit'>>;
 
 export interface Serving {
   session: NativeSession;
@@ -71,6 +71,6 @@ export function prepareFilesystem(
     opener,
     { objects, state },
     new ProblemReporter(report, state),
-    { acl, opensOnRead: verification.at === 'read' },
+    { acl, opensOnRead: verification.at === 'read', keptObjectsLimit: setup.keptObjectsLimit },
   );
 }

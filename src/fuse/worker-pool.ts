@@ -5,6 +5,7 @@ import { Worker } from 'node:worker_threads';
 import { errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { DescriptorBudget } from '../objects/descriptor-budget.ts';
+import { KEPT_MAX } from '../objects/kept-objects.ts';
 import { Control } from './control.ts';
 import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts';
 
@@ -68,7 +69,15 @@ export class WorkerPool {
     const openObjects = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const openObjectsLimit =
       DescriptorBudget.limitOfProcess() - DESCRIPTORS_PER_WORKER * this.#threads;
-    const serving = { ...shared, openObjects, openObjectsLimit, wakeDescriptor: this.#wake };
+    // The main thread serves too, and has one more open while it is being measured.
+    const share = Math.floor((openObjectsLimit - 1) / (this.#threads + 1));
+    const serving = {
+      ...shared,
+      openObjects,
+      openObjectsLimit,
+      keptObjectsLimit: Math.max(1, Math.min(share, KEPT_MAX)),
+      wakeDescriptor: this.#wake,
+    };
     for (let index = 0; index < this.#threads; index++) {
       const setup: WorkerSetup = { ...serving, index, control: this.#controlBuffer };
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });

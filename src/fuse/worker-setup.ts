@@ -24,6 +24,8 @@ export interface ServingSetup {
   /** One shared word and its largest value: objects that are open over all workers. */
   openObjects: SharedArrayBuffer;
   openObjectsLimit: number;
+  /** As many of them a thread may keep open between requests, so that all find room for more. */
+  keptObjectsLimit: number;
   /** Ends every exchange. */
   wakeDescriptor: number;
 }

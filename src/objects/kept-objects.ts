@@ -27,10 +27,23 @@ export class KeptObjects {
     return this.#descriptors.get(nid) ?? -1;
   }
 
+  /** Before another object is opened: with it there are not more than may be. */
+  makeRoom(): void {
+    if (this.#descriptors.size >= this.#limit) this.dropOldest();
+  }
+
   /** Takes over a descriptor. */
   keep(nid: number, fd: number): void {
-    if (this.#descriptors.size >= this.#limit) this.dropOldest();
+    this.makeRoom();
     this.#descriptors.set(nid, fd);
+  }
+
+  /** Closes the object of the file `nid` if it is kept. */
+  drop(nid: number): void {
+    const fd = this.#descriptors.get(nid);
+    if (fd === undefined) return;
+    this.#descriptors.delete(nid);
+    this.#opener.close(fd);
   }
 
   /** False if there is none. */

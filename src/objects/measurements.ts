@@ -22,6 +22,8 @@ export type ReportProgress = (object: MeasuredObject, doneBytes: number) => void
 
 /** One caller's share in a measurement. */
 export interface Share {
+  /** This call began the measurement. */
+  readonly isFirst: boolean;
   /** 0 when the result is remembered, -ECANCELED, -errno, or VERITY_STATUS.CHANGED. Never rejects. */
   readonly done: Promise<number>;
   /** To be called once by each who asked. */
@@ -48,9 +50,11 @@ export class Measurements {
   /** Hashes the object, whose descriptor may be closed at once. */
   measure(object: MeasuredObject): Share {
     const key = `${object.algorithm} ${object.facts.join(' ')}`;
-    const running = this.#running.get(key) ?? this.#start(key, object);
+    const known = this.#running.get(key);
+    const running = known ?? this.#start(key, object);
     running.waiting++;
     return {
+      isFirst: known === undefined,
       done: running.done,
       release: () => {
         if (--running.waiting === 0) this.#cancel(key, running);

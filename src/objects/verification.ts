@@ -1,6 +1,7 @@
 // Whether an opened object is what the image says. The policy says which objects must be checked and
 // who may vouch for them; the addon does the checking and remembers what it found.
 
+import { errnoName } from '../errors.ts';
 import {
   FOUND_DIGEST,
   type NativeAddon,
@@ -65,6 +66,10 @@ export class ObjectVerification {
   readonly #image: Uint8Array;
   readonly #found = new Uint8Array(FOUND_DIGEST.SIZE);
   readonly #verifier: NativeObjectVerifier;
+  readonly #makeVerifier: (engine: VerifyEngine) => NativeObjectVerifier;
+  readonly #engine: VerifyEngine;
+  /** Made when it is needed, which is seldom. */
+  #kernelVerifier: NativeObjectVerifier | undefined;
   #failure = 0;
 
   /** `facts` is the array that the opener of the objects fills. */
@@ -77,13 +82,12 @@ export class ObjectVerification {
     this.policy = options.policy;
     this.#state = options.state;
     this.#image = image;
-    this.#verifier = new native.ObjectVerifier(
-      image,
-      facts,
-      this.#found,
-      ENGINE_NUMBERS[options.engine],
-      INLINE_MAX_BYTES,
-    );
+    this.#engine = options.engine;
+    this.#makeVerifier = (engine) => {
+      const number = ENGINE_NUMBERS[engine];
+      return new native.ObjectVerifier(image, facts, this.#found, number, INLINE_MAX_BYTES);
+    };
+    this.#verifier = this.#makeVerifier(options.engine);
   }
 
   /** Whether the content of a file with this digest is checked. */
@@ -126,6 +130,18 @@ export class ObjectVerification {
     return -1;
   }
 
+  /** Whether the kernel sees to it that an open object stays what it is. */
+  isImmutable(fd: number, { digestAlgorithm, digestStart }: ExpectedDigest): boolean {
+    if (this.#engine === 'user') return false;
+    this.#kernelVerifier ??= this.#makeVerifier('kernel');
+    return this.#kernelVerifier.verify(fd, digestAlgorithm, digestStart) === VERIFIED.BY_KERNEL;
+  }
+
+  /** An object that needed it was hashed; the next `check` remembers it. */
+  countMeasured(): void {
+    this.#state.count('computed');
+  }
+
   countRefusedRead(): void {
     this.#state.count('refusedReads');
   }
@@ -146,7 +162,7 @@ export class ObjectVerification {
       case VERITY_STATUS.CHANGED:
         return { detail: 'it changed while it was measured', expected: wanted };
       default:
-        return { detail: `it cannot be measured (${this.#failure})`, expected: wanted };
+        return { detail: `it cannot be measured: ${errnoName(this.#failure)}`, expected: wanted };
     }
   }
 
@@ -216,7 +232,9 @@ export class VerificationState {
 
   /** From now on every object is verified anew. */
   forget(native: NativeAddon): number {
+    // First forgotten: who sees the new generation must not find anything from before it.
+    const files = native.forgetObjects();
     Atomics.add(this.#words, GENERATION, 1);
-    return native.forgetObjects();
+    return files;
   }
 }

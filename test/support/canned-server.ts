@@ -9,6 +9,7 @@ import {
   ENTRY_OUT,
   FUSE_ROOT_ID,
   IN_HEADER,
+  IOCTL_IN,
   LSEEK_IN,
   OPEN_IN,
   OPEN_OUT,
@@ -33,6 +34,9 @@ export interface CannedOptions {
   seesTrusted?: boolean;
   verification?: Partial<VerificationSetup>;
   deferrals?: Deferrals;
+  /** How many objects may be open, and a word of shared memory in which they are counted. */
+  openObjects?: SharedArrayBuffer;
+  openObjectsLimit?: number;
 }
 
 export interface CannedReply {
@@ -76,6 +80,8 @@ export class CannedServer {
         basedirs: options.basedirs ?? [],
         acl: options.acl ?? true,
         verification: verificationSetup(options.verification),
+        ...(options.openObjects && { openObjects: options.openObjects }),
+        openObjectsLimit: options.openObjectsLimit ?? 0,
       },
       (problem) => this.problems.push(problem),
     );
@@ -199,6 +205,22 @@ export class CannedServer {
     view.setBigUint64(LSEEK_IN.OFFSET, BigInt(offset), true);
     view.setUint32(LSEEK_IN.WHENCE, whence, true);
     return this.request(Opcode.LSEEK, nodeid, body);
+  }
+
+  /** The kernel sends as many bytes as it has room for; `outSize` says otherwise. */
+  ioctl(
+    nodeid: number,
+    command: number,
+    input: Uint8Array,
+    outSize: number = input.length,
+  ): CannedReply {
+    const body = new Uint8Array(IOCTL_IN.SIZE + input.length);
+    const view = new DataView(body.buffer);
+    view.setUint32(IOCTL_IN.CMD, command, true);
+    view.setUint32(IOCTL_IN.IN_SIZE, input.length, true);
+    view.setUint32(IOCTL_IN.OUT_SIZE, outSize, true);
+    body.set(input, IOCTL_IN.SIZE);
+    return this.request(Opcode.IOCTL, nodeid, body);
   }
 
   getxattr(nodeid: number, name: string | Uint8Array, size: number): CannedReply {

@@ -25,6 +25,7 @@ type Body<T> = (native: NativeAddon, tools: ChildTools) => T | Promise<T>;
 export interface ChildOptions {
   input?: string;
   nodeArgs?: string[];
+  timeoutMs?: number;
 }
 
 /** The body's result. Throws with the child's end and stderr unless it exits with 0. */
@@ -38,7 +39,7 @@ export function runInChild<T>(body: Body<T>, options: ChildOptions = {}): T {
     });`;
   const child = spawnSync(process.execPath, [...(options.nodeArgs ?? []), '-e', script], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    timeout: 25_000,
+    timeout: options.timeoutMs ?? 25_000,
     maxBuffer: 1 << 26,
   });
   if (child.status !== 0) {

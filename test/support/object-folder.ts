@@ -7,9 +7,11 @@ import { type Bytes, external, toBytes, toHex } from './image-nodes.ts';
 import type { TestExternal } from './image-nodes.ts';
 
 const BLOCK = 4096;
-const HASHES_PER_BLOCK = BLOCK / 32;
 
-const sha256 = (bytes: Uint8Array): Buffer => createHash('sha256').update(bytes).digest();
+type Algorithm = 'sha256' | 'sha512';
+
+const digestOf = (algorithm: Algorithm, bytes: Uint8Array): Buffer =>
+  createHash(algorithm).update(bytes).digest();
 
 function padded(bytes: Uint8Array): Uint8Array {
   if (bytes.length === BLOCK) return bytes;
@@ -18,33 +20,49 @@ function padded(bytes: Uint8Array): Uint8Array {
   return block;
 }
 
-function hashBlocks(bytes: Uint8Array): Buffer[] {
+function hashBlocks(algorithm: Algorithm, bytes: Uint8Array): Buffer[] {
   const hashes: Buffer[] = [];
   for (let at = 0; at < bytes.length; at += BLOCK)
-    hashes.push(sha256(padded(bytes.subarray(at, at + BLOCK))));
+    hashes.push(digestOf(algorithm, padded(bytes.subarray(at, at + BLOCK))));
   return hashes;
 }
 
 /**
- * The fs-verity digest (SHA-256, 4096-byte blocks, no salt) of a content: the hash of struct
+ * The fs-verity digest (4096-byte blocks, no salt) of a content: the hash of struct
  * fsverity_descriptor, which holds the root of the Merkle tree. The tests' own, to hold the
  * product's against.
  */
-export function verityDigest(content: Uint8Array): Uint8Array {
-  let level = hashBlocks(content);
-  while (level.length > 1) {
-    const next: Buffer[] = [];
-    for (let at = 0; at < level.length; at += HASHES_PER_BLOCK)
-      next.push(sha256(padded(Buffer.concat(level.slice(at, at + HASHES_PER_BLOCK)))));
-    level = next;
+export function verityDigest(content: Uint8Array, algorithm: Algorithm = 'sha256'): Uint8Array {
+  let level = hashBlocks(algorithm, content);
+  while (level.length > 1) level = hashBlocks(algorithm, Buffer.concat(level));
+  return describe(algorithm, content.length, level[0]);
+}
+
+/** The same of `size` zero bytes, which need not be there. */
+export function zerosDigest(size: number): Uint8Array {
+  let hash = digestOf('sha256', new Uint8Array(BLOCK));
+  let count = Math.ceil(size / BLOCK);
+  const perBlock = BLOCK / hash.length;
+  while (count > 1) {
+    const [full, rest] = [Math.floor(count / perBlock), count % perBlock];
+    if (full > 0 && rest > 0) throw new Error(`${size} bytes of zeros need an uneven tree`);
+    hash = digestOf(
+      'sha256',
+      padded(Buffer.concat(new Array(full > 0 ? perBlock : rest).fill(hash))),
+    );
+    count = Math.max(full, 1);
   }
+  return describe('sha256', size, hash);
+}
+
+function describe(algorithm: Algorithm, size: number, root: Uint8Array | undefined): Uint8Array {
   const descriptor = Buffer.alloc(256);
   descriptor[0] = 1; // version
-  descriptor[1] = 1; // FS_VERITY_HASH_ALG_SHA256
+  descriptor[1] = algorithm === 'sha512' ? 2 : 1; // FS_VERITY_HASH_ALG_*
   descriptor[2] = 12; // log2 of the block size
-  descriptor.writeBigUInt64LE(BigInt(content.length), 8);
-  level[0]?.copy(descriptor, 16);
-  return sha256(descriptor);
+  descriptor.writeBigUInt64LE(BigInt(size), 8);
+  if (root !== undefined) descriptor.set(root, 16);
+  return digestOf(algorithm, descriptor);
 }
 
 /** Bytes that differ from block to block and from one seed to the next. */

@@ -34,7 +34,8 @@ describe('wrong arguments of functions', () => {
     const wrong = runInChild<string[]>((native) => {
       // The kinds of the parameters: d descriptor, m descriptor or none (negative), s string,
       // w 32-bit word, o offset, p priority, l length, b bytes, f facts; of fs-verity: r readable
-      // descriptor, n packed paths, h algorithm, z block size, a salt, v variant, q size.
+      // descriptor, n packed paths, h algorithm, z block size, a salt, v variant, q size, g words of
+      // progress.
       const signatures: Record<string, string> = {
         wake: 'd',
         cloneDevice: 'd',
@@ -55,6 +56,8 @@ describe('wrong arguments of functions', () => {
         verityVariants: 'h',
         measurePaths: 'nhzavq',
         hashRange: 'rqlhzav',
+        measureObject: 'rfhg',
+        forgetObjects: '',
       };
       const detached = (array: Uint8Array | BigInt64Array): unknown => {
         structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
@@ -68,7 +71,7 @@ describe('wrong arguments of functions', () => {
         if (kind === 'v') return 0;
         if (kind === 's') return '/nonexistent/composefs';
         if (kind === 'b') return new Uint8Array(64);
-        if (kind === 'f') return new BigInt64Array(6);
+        if (kind === 'f' || kind === 'g') return new BigInt64Array(6);
         return kind === 'p' ? 7 : 1;
       };
       const values: [string, unknown][] = [
@@ -112,7 +115,9 @@ describe('wrong arguments of functions', () => {
           return typeof value === 'string' ? ['RangeError'] : ['TypeError'];
         }
         if (kind === 'b' || kind === 'n' || kind === 'a') return ['TypeError'];
-        if (kind === 'f') return name.includes('Int64Array') ? ['RangeError'] : ['TypeError'];
+        if (kind === 'g' && name === 'a short BigInt64Array') return ['[object Promise]'];
+        if ('fg'.includes(kind))
+          return name.includes('Int64Array') ? ['RangeError'] : ['TypeError'];
         if (typeof value !== 'number') return ['TypeError'];
         if (kind === 'd') return ['-9'];
         if (kind === 'r') return ['[object Promise]'];
@@ -153,7 +158,7 @@ describe('wrong arguments of functions', () => {
             const got = outcome(() => call(...args));
             // mount with no device at all asks the kernel, which knows no such file (or refuses).
             if (
-              !expected(kind, kind === 'f' ? title : name, value).includes(got) &&
+              !expected(kind, 'fg'.includes(kind) ? title : name, value).includes(got) &&
               !(name === 'mount' && got === '-1')
             ) {
               wrong.push(`${name}, argument ${i + 1}, ${title}: ${got}`);
@@ -164,7 +169,8 @@ describe('wrong arguments of functions', () => {
           if (got !== 'TypeError') wrong.push(`${name} with ${i} arguments: ${got}`);
         }
         const foreign = outcome(() => call.apply(Symbol('this'), kinds.map(usual)));
-        if (!['-9', '-2', '-1', 'undefined', '[object Promise]', variantNames].includes(foreign)) {
+        const usualResults = ['-9', '-2', '-1', 'undefined', '[object Promise]', variantNames];
+        if (!(name === 'forgetObjects' ? ['0'] : usualResults).includes(foreign)) {
           wrong.push(`${name} with a foreign this: ${foreign}`);
         }
       }
@@ -398,6 +404,334 @@ describe('fs-verity', () => {
   });
 });
 
+describe('an ObjectVerifier', () => {
+  it('checks every argument of its constructor', () => {
+    const wrong = runInChild<string[]>((native) => {
+      const Verifier = native.ObjectVerifier as unknown as new (...args: unknown[]) => unknown;
+      const plain = native.ObjectVerifier as unknown as (...args: unknown[]) => unknown;
+      const wrong: string[] = [];
+      const attempt = (name: string, title: string, run: () => unknown): void => {
+        let got: string;
+        try {
+          got = String(run());
+        } catch (error) {
+          got = (error as Error).constructor.name;
+        }
+        if (got !== name) wrong.push(`${title}: ${got}, not ${name}`);
+      };
+      const detached = <T extends Uint8Array | BigInt64Array>(array: T): T => {
+        structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
+        return array;
+      };
+      const good = (): unknown[] => [
+        new Uint8Array(64),
+        new BigInt64Array(6),
+        new Uint8Array(65),
+        0,
+        4096,
+      ];
+      const with_ = (i: number, value: unknown): unknown[] => {
+        const args = good();
+        args[i] = value;
+        return args;
+      };
+      const nothing = [undefined, null, true, Symbol('x'), {}, [1], () => 1, 3n, 'x', Object(3)];
+      const views = [
+        new DataView(new ArrayBuffer(64)),
+        new ArrayBuffer(64),
+        new SharedArrayBuffer(64),
+        new Float64Array(64),
+        new Uint8ClampedArray(64),
+        new BigUint64Array(6),
+        new Proxy(new Uint8Array(65), {}),
+      ];
+      for (let i = 0; i < 5; i++) {
+        const others: unknown[] = i < 3 ? [4096, ...views] : [...views];
+        if (i === 1) others.push(new Uint8Array(64));
+        if (i === 0 || i === 2) others.push(new BigInt64Array(64));
+        for (const value of [...nothing, ...others]) {
+          attempt('TypeError', `argument ${i + 1} ${Object.prototype.toString.call(value)}`, () => {
+            return new Verifier(...with_(i, value));
+          });
+        }
+        attempt('TypeError', `${i} arguments`, () => new Verifier(...good().slice(0, i)));
+      }
+      for (const value of [
+        new BigInt64Array(5),
+        new BigInt64Array(0),
+        detached(new BigInt64Array(6)),
+      ]) {
+        attempt('RangeError', `facts of ${value.length}`, () => new Verifier(...with_(1, value)));
+      }
+      for (const value of [new Uint8Array(64), new Uint8Array(0), detached(new Uint8Array(65))]) {
+        attempt('RangeError', `found of ${value.length}`, () => new Verifier(...with_(2, value)));
+      }
+      for (const value of [-1, 3, 0.5, 256, 2 ** 32, Number.NaN, Infinity]) {
+        attempt('RangeError', `engine ${value}`, () => new Verifier(...with_(3, value)));
+      }
+      for (const value of [-1, 0.5, 2 ** 53 + 2, 1e308, Number.NaN, Infinity, -Infinity]) {
+        attempt('RangeError', `limit ${value}`, () => new Verifier(...with_(4, value)));
+      }
+      attempt('TypeError', 'without new', () => plain(...good()));
+      attempt('TypeError', 'with a receiver', () => Reflect.apply(plain, {}, good()));
+      for (const [i, value] of [
+        [0, new Uint8Array(0)],
+        [0, new Uint8Array(new SharedArrayBuffer(64))],
+        [1, new BigInt64Array(new SharedArrayBuffer(48))],
+        [1, new BigInt64Array(100)],
+        [2, new Uint8Array(100)],
+        [3, 2],
+        [4, 2 ** 53],
+        [4, 0],
+      ] as const) {
+        attempt('[object Object]', `argument ${i + 1}`, () => new Verifier(...with_(i, value)));
+      }
+      return wrong;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('checks the arguments of verify, and its receiver', () => {
+    const wrong = runInChild<string[]>(
+      (native, { addonPath, input, require }) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        const wrong: string[] = [];
+        const attempt = (name: string, title: string, run: () => unknown): void => {
+          let got: string;
+          try {
+            got = String(run());
+          } catch (error) {
+            got = (error as Error).constructor.name;
+          }
+          if (got !== name) wrong.push(`${title}: ${got}, not ${name}`);
+        };
+        const make = (size: number): { verify: (...args: unknown[]) => unknown } =>
+          new native.ObjectVerifier(
+            new Uint8Array(size),
+            new BigInt64Array(6),
+            new Uint8Array(65),
+            0,
+            4096,
+          ) as unknown as { verify: (...args: unknown[]) => unknown };
+        const verifier = make(100);
+        const nothing = [undefined, null, true, Symbol('x'), {}, [1], () => 1, 3n, '1', Object(1)];
+        const good = [999_999, 1, 0];
+        for (let i = 0; i < 3; i++) {
+          for (const value of nothing) {
+            const title = `argument ${i + 1} ${Object.prototype.toString.call(value)}`;
+            attempt('TypeError', title, () => verifier.verify(...good.with(i, value as number)));
+          }
+          attempt('TypeError', `${i} arguments`, () => verifier.verify(...good.slice(0, i)));
+        }
+        for (const fd of [-1, -2, 0.5, Number.NaN, 2 ** 20, 2 ** 31, 2 ** 40, 1e308, Infinity]) {
+          attempt('-9', `descriptor ${fd}`, () => verifier.verify(fd, 1, 0));
+        }
+        for (let fd = 0; fd < 40; fd++) {
+          attempt('-9', `descriptor ${fd}`, () => verifier.verify(fd, 1, 0));
+        }
+        for (const algorithm of [-1, 0, 3, 1.5, 257, 2 ** 32 + 1, Number.NaN, Infinity]) {
+          attempt('RangeError', `algorithm ${algorithm}`, () => verifier.verify(9, algorithm, 0));
+        }
+        for (const at of [-1, 0.5, Number.NaN, 2 ** 53, 2 ** 64, Infinity, -Infinity, 100, 69]) {
+          attempt('RangeError', `digest at ${at}`, () => verifier.verify(999_999, 1, at));
+        }
+        attempt('-9', 'the last place', () => verifier.verify(999_999, 1, 68));
+        attempt('-9', 'the last place of SHA-512', () => verifier.verify(999_999, 2, 36));
+        attempt('RangeError', 'one further', () => verifier.verify(999_999, 2, 37));
+        attempt('RangeError', 'a short image', () => make(31).verify(999_999, 1, 0));
+        attempt('-9', 'an image that is a digest', () => make(32).verify(999_999, 1, 0));
+        attempt('RangeError', 'an image too short', () => make(63).verify(999_999, 2, 0));
+        attempt('RangeError', 'no image', () => make(0).verify(999_999, 1, 0));
+
+        // A copy of the library under another name is another addon with classes of its own.
+        const copyPath = `${input}/copy-for-verifier.node`;
+        fs.copyFileSync(addonPath, copyPath);
+        const copy = require(copyPath) as typeof native;
+        const foreign = new copy.ObjectVerifier(
+          new Uint8Array(100),
+          new BigInt64Array(6),
+          new Uint8Array(65),
+          0,
+          4096,
+        );
+        const prototype = native.ObjectVerifier.prototype;
+        const bytes = new Uint8Array(64);
+        const hasher = new native.BlockHasher(1, 4096, new Uint8Array(0), 0, bytes, bytes);
+        const receivers: unknown[] = [{}, null, undefined, 1, native, native.ObjectVerifier];
+        receivers.push(foreign, hasher, prototype, Object.create(prototype));
+        receivers.push(Object.create(verifier), new Proxy(verifier, {}));
+        for (const [i, receiver] of receivers.entries()) {
+          attempt('TypeError', `receiver ${i}`, () => {
+            return Reflect.apply(prototype.verify, receiver, [999_999, 1, 0]);
+          });
+        }
+        attempt('TypeError', 'a hasher’s method', () => {
+          return Reflect.apply(hasher.hash, verifier, [0, 1, 0]);
+        });
+        class Derived extends native.ObjectVerifier {}
+        const derived = new Derived(
+          new Uint8Array(32),
+          new BigInt64Array(6),
+          new Uint8Array(65),
+          0,
+          1,
+        );
+        attempt('-9', 'a subclass', () => derived.verify(999_999, 1, 0));
+        return wrong;
+      },
+      { input: folder },
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('keeps its arrays as long as it lives, and no longer', () => {
+    const [held, collected] = runInChild<[number, number]>(
+      async (native) => {
+        const refs: WeakRef<object>[] = [];
+        const make = (): unknown => {
+          const image = new Uint8Array(1 << 16).fill(5);
+          const facts = new BigInt64Array(6);
+          const found = new Uint8Array(65);
+          refs.push(new WeakRef(image), new WeakRef(facts), new WeakRef(found));
+          return new native.ObjectVerifier(image, facts, found, 0, 4096);
+        };
+        const alive = (): number => refs.filter((ref) => ref.deref() !== undefined).length;
+        const idle = async (): Promise<void> => {
+          for (let i = 0; i < 5; i++) {
+            globalThis.gc!();
+            await new Promise((resolve) => setTimeout(resolve, 5));
+          }
+        };
+        const kept = Array.from({ length: 100 }, make);
+        await idle();
+        const held = alive();
+        kept.length = 0;
+        await idle();
+        return [held, alive()];
+      },
+      { nodeArgs: ['--expose-gc'] },
+    );
+    expect(held).toBe(300);
+    expect(collected).toBe(0);
+  });
+
+  it('ends with its worker, in use or not, whatever is remembered', () => {
+    const result = runInChild<number[]>(
+      async (native, { addonPath, input, require }) => {
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/verified`, 'x'.repeat(100_000));
+        const code = `const native = require(${JSON.stringify(addonPath)});
+          const facts = new BigInt64Array(6);
+          const verifier = new native.ObjectVerifier(
+            new Uint8Array(32), facts, new Uint8Array(65), 2, 1 << 20);
+          const base = native.openBasedir(${JSON.stringify(input)});
+          const fd = native.openObject(base, Buffer.from('verified'), 8, facts);
+          const { parentPort } = require('node:worker_threads');
+          parentPort.postMessage(verifier.verify(fd, 1, 0));
+          for (;;) verifier.verify(fd, 1, 0);`;
+        const results: number[] = [];
+        for (let i = 0; i < 3; i++) {
+          const worker = new Worker(code, { eval: true });
+          results.push(await new Promise((resolve) => worker.once('message', resolve)));
+          await worker.terminate();
+        }
+        results.push(native.forgetObjects());
+        return results;
+      },
+      { input: folder },
+    );
+    // The digest is never the one of zeros.
+    expect(result).toEqual([-4101, -4101, -4101, 1]);
+  });
+});
+
+describe('measuring an object', () => {
+  it('refuses a word of progress too few, and detached words', () => {
+    const names = runInChild((native) => {
+      const facts = new BigInt64Array(6);
+      const detached = new BigInt64Array(6);
+      structuredClone(detached.buffer, { transfer: [detached.buffer] });
+      const attempt = (progress: BigInt64Array): string => {
+        try {
+          return String(native.measureObject(1, facts, 1, progress));
+        } catch (error) {
+          return (error as Error).name;
+        }
+      };
+      return [1, 0].map((words) => attempt(new BigInt64Array(words))).concat(attempt(detached));
+    });
+    expect(names).toEqual(['RangeError', 'RangeError', 'RangeError']);
+  });
+
+  it('holds its words of progress, which nobody else does', () => {
+    const statuses = runInChild<number[]>(
+      async (native, { input, require }) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/held`, '');
+        fs.truncateSync(`${input}/held`, 1 << 26);
+        const base = native.openBasedir(input);
+        const facts = new BigInt64Array(6);
+        const started = Array.from({ length: 12 }, () => {
+          const fd = native.openObject(base, Buffer.from('held'), 4, facts);
+          const words = new BigInt64Array(new SharedArrayBuffer(16));
+          const done = native.measureObject(fd, facts, 1, words);
+          native.closeDescriptor(fd);
+          return done;
+        });
+        for (let i = 0; i < 20; i++) {
+          globalThis.gc!();
+          // Would be where the words were.
+          void new BigInt64Array(new SharedArrayBuffer(16)).fill(-1n);
+          await new Promise((resolve) => setTimeout(resolve, 2));
+        }
+        return Promise.all(started);
+      },
+      { input: folder, nodeArgs: ['--expose-gc'] },
+    );
+    expect(statuses).toEqual(Array(12).fill(0));
+  });
+
+  it('ends quietly with work under way, in a worker that is terminated and in the process', () => {
+    const result = runInChild(
+      async (native, { addonPath, countDescriptors, input, require }) => {
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/sparse`, '');
+        fs.truncateSync(`${input}/sparse`, 1 << 25);
+        const base = native.openBasedir(input);
+        const facts = new BigInt64Array(6);
+        const fd = native.openObject(base, Buffer.from('sparse'), 6, facts);
+        // The first worker makes Node open a descriptor for good.
+        const first = new Worker('', { eval: true });
+        await new Promise((resolve) => first.once('exit', resolve));
+        const before = countDescriptors();
+        for (let round = 0; round < 3; round++) {
+          const code = `const native = require(${JSON.stringify(addonPath)});
+            const { parentPort, workerData } = require('node:worker_threads');
+            for (let i = 0; i < 9; i++) {
+              const words = new BigInt64Array(new SharedArrayBuffer(16));
+              native.measureObject(${fd}, workerData, 1, words);
+            }
+            parentPort.postMessage('started');`;
+          const worker = new Worker(code, { eval: true, workerData: facts });
+          await new Promise((resolve) => worker.once('message', resolve));
+          await worker.terminate();
+        }
+        const leaked = countDescriptors() - before;
+        for (let i = 0; i < 9; i++) {
+          const words = new BigInt64Array(new SharedArrayBuffer(16));
+          void native.measureObject(fd, facts, 2, words);
+        }
+        setImmediate(() => process.exit(0));
+        return leaked;
+      },
+      { input: folder },
+    );
+    expect(result).toBe(0);
+  });
+});
+
 describeWith([needsFuse], 'a session on an unmounted device', () => {
   it('answers -EPERM, and WRITE_FAILED - EPERM to a reply', () => {
     const results = runInChild((native) => {
@@ -466,7 +800,9 @@ describeWith([needsFuse], 'a session on an unmounted device', () => {
         }
         if (got !== name) wrong.push(`${method}(${args.map(String).join()}): ${got}, not ${name}`);
       };
-      for (const method of ['exchange', 'reply', 'setPolling']) {
+      // replyOn takes a descriptor first.
+      methods['replyOnIt'] = (...args) => methods['replyOn']!(999_999, ...args);
+      for (const method of ['exchange', 'reply', 'setPolling', 'replyOnIt']) {
         for (const value of [undefined, null, '1', {}, 1n, Symbol('x'), true, [1]]) {
           expectName('TypeError', method, value);
         }
@@ -485,15 +821,33 @@ describeWith([needsFuse], 'a session on an unmounted device', () => {
       expectName('RangeError', 'readObject', 1, 0, 1, -1);
       expectName('RangeError', 'readObject', 1, 0, Number.NaN, 0);
       expectName('RangeError', 'readObject', 1, 0, 0, Number.NaN);
-      for (const fd of [0, 1, 2, -1, Number.NaN, 2 ** 40, wake]) {
-        expectName('-9', 'readObject', fd, 0, 16, 0);
+      for (const value of [undefined, null, '1', {}, 1n, Symbol('x'), true, [1]]) {
+        expectName('TypeError', 'replyOn', value, 16);
       }
+      expectName('TypeError', 'replyOn');
+      const device = native.openDevice();
+      const base = native.openBasedir('/');
+      for (const fd of [0, 1, 2, -1, -2, 0.5, Number.NaN, 2 ** 40, Infinity, wake, device, base]) {
+        expectName('-9', 'readObject', fd, 0, 16, 0);
+        expectName('-9', 'replyOn', fd, 16);
+      }
+      const other = new native.Session(device, buffers[0], new Uint8Array(8192), wake);
+      // Not mounted: what write(2) says.
+      expectName('-1', 'replyOn', device, 16);
+      expectName('-1', 'replyOn', device, 8192);
+      other.close();
+      expectName('-9', 'replyOn', device, 16);
       session.close();
       session.close();
       expectName('-9', 'exchange', 0);
       expectName('-9', 'exchange', 16);
       expectName('-9', 'reply', 16);
       expectName('-9', 'readObject', 1, 0, 16, 0);
+      const open = native.openDevice();
+      const third = new native.Session(open, buffers[0], buffers[1], wake);
+      expectName('-9', 'replyOn', open, 16);
+      expectName('RangeError', 'replyOn', open, 8193);
+      third.close();
       expectName('undefined', 'setPolling', 10);
       return wrong;
     });
@@ -515,18 +869,20 @@ describeWith([needsFuse], 'a session on an unmounted device', () => {
         const receivers = [{}, foreign, Object.create(prototype), prototype, null, undefined, 1];
         receivers.push(new Proxy(foreign, {}), native.Session, native);
         return receivers.flatMap((receiver) =>
-          (['exchange', 'reply', 'setPolling', 'close', 'readObject'] as const).map((method) => {
-            try {
-              return String(Reflect.apply(prototype[method], receiver, [0, 0, 0, 0]));
-            } catch (error) {
-              return (error as Error).name;
-            }
-          }),
+          (['exchange', 'reply', 'replyOn', 'setPolling', 'close', 'readObject'] as const).map(
+            (method) => {
+              try {
+                return String(Reflect.apply(prototype[method], receiver, [0, 0, 0, 0]));
+              } catch (error) {
+                return (error as Error).name;
+              }
+            },
+          ),
         );
       },
       { input: folder },
     );
-    expect(names).toEqual(Array<string>(50).fill('TypeError'));
+    expect(names).toEqual(Array<string>(60).fill('TypeError'));
   });
 
   it('works for a subclass and over shared memory', () => {
@@ -669,6 +1025,51 @@ describeWith([needsRoot, needsFuse], 'a session on a mount', () => {
         unmounted: 0,
         gone: -19,
       });
+    } finally {
+      spawnSync('umount', ['-l', target]);
+    }
+  });
+
+  it('replies to what another session has read, until that one is closed', () => {
+    const target = join(folder, 'replied-on');
+    mkdirSync(target);
+    try {
+      const results = runInChild(
+        (native, { input }) => {
+          const wake = native.createWake();
+          const device = native.openDevice();
+          native.mount(
+            'test',
+            input,
+            'fuse.test',
+            1,
+            'rootmode=40000,user_id=0,group_id=0',
+            device,
+          );
+          const request = new Uint8Array(8192);
+          const reader = new native.Session(device, request, new Uint8Array(8192), wake);
+          const reply = new Uint8Array(8192);
+          const other = native.openDevice();
+          const writer = new native.Session(other, new Uint8Array(8192), reply, wake);
+          const length = reader.exchange(0);
+          const init = new DataView(request.buffer);
+          const words = new DataView(reply.buffer);
+          words.setUint32(0, 80, true);
+          words.setBigUint64(8, init.getBigUint64(8, true), true);
+          words.setUint32(16, 7, true);
+          words.setUint32(20, 31, true);
+          words.setUint32(36, 4096, true);
+          const statuses = [writer.replyOn(other, 80), writer.replyOn(device, 80)];
+          // The request is answered: the kernel knows it no more.
+          statuses.push(writer.replyOn(device, 80));
+          reader.close();
+          statuses.push(writer.replyOn(device, 80));
+          native.unmount(input, 2);
+          return [length > 0, init.getUint32(4, true), ...statuses];
+        },
+        { input: target },
+      );
+      expect(results).toEqual([true, 26, -1, 0, -2, -9]);
     } finally {
       spawnSync('umount', ['-l', target]);
     }
