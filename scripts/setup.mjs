@@ -1,11 +1,12 @@
-// Makes a fresh machine able to build and test: system packages, node modules, dist/ and the native
-// addon, each only when it is missing or out of date. Plain Node without dependencies, since it
-// runs before `npm ci`. What cannot be installed is reported and left out; the tests that need it
-// then skip by name.
+// Makes a fresh machine able to build and test: system packages, node modules, dist/, the native
+// addon, kernels for virtual machines, each only when it is missing or out of date. Plain Node
+// without dependencies, since it runs before `npm ci`. What cannot be installed is reported and left
+// out; the tests that need it then skip by name.
 
 import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { ensureKernels } from './lib/kernels.mjs';
 import { capture, run } from './lib/process.mjs';
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -17,14 +18,19 @@ export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const packages = [
   { name: 'g++', proof: 'g++', purpose: ['build', 'bench'] },
   { name: 'make', proof: 'make', purpose: ['build'] },
-  { name: 'python3', proof: 'python3', purpose: ['build', 'differential', 'e2e'] },
+  { name: 'python3', proof: 'python3', purpose: ['build', 'differential', 'e2e', 'vm'] },
   { name: 'fuse3', proof: 'fusermount3', purpose: ['demo', 'e2e', 'differential'] },
   { name: 'mount', proof: 'mount', purpose: ['differential', 'e2e', 'bench'] },
-  { name: 'util-linux', proof: 'setpriv', purpose: ['differential', 'e2e'] },
-  { name: 'kmod', proof: 'modprobe', purpose: ['differential', 'e2e'] },
+  { name: 'util-linux', proof: 'setpriv', purpose: ['differential', 'e2e', 'vm'] },
+  { name: 'kmod', proof: 'modprobe', purpose: ['differential', 'e2e', 'vm'] },
   { name: 'erofs-utils', proof: 'fsck.erofs', purpose: ['differential'] },
   { name: 'attr', proof: 'getfattr', purpose: ['e2e'] },
   { name: 'acl', proof: 'getfacl', purpose: ['e2e'] },
+  { name: 'qemu-system-x86', proof: 'qemu-system-x86_64', purpose: ['vm'] },
+  { name: 'busybox-static', proof: 'busybox', purpose: ['vm'] },
+  { name: 'e2fsprogs', proof: 'mkfs.ext4', purpose: ['vm'] },
+  { name: 'fsverity', proof: 'fsverity', purpose: ['vm'] },
+  { name: 'xz-utils', proof: 'xz', purpose: ['vm'] },
   { name: 'clang-format', proof: 'clang-format', purpose: ['static'] },
 ];
 
@@ -168,11 +174,12 @@ export async function setup(purposes) {
   useLocalNodeHeaders();
   await ensureBuilds();
   loadKernelModules();
+  if (purposes.includes('vm')) ensureKernels(say);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   try {
-    await setup(['static', 'unit', 'differential', 'e2e', 'demo', 'bench']);
+    await setup(['static', 'unit', 'differential', 'e2e', 'vm', 'demo', 'bench']);
     say('ready');
   } catch (error) {
     say(error.message);

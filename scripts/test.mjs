@@ -1,7 +1,7 @@
 // `npm test`: sets the machine up, runs the static checks and every tier of tests, and closes with a
 // summary whose last line is `N passed, N failed, N skipped`.
 //
-//   npm test -- --tier unit,e2e   only these tiers (static, unit, fuzz, differential, e2e)
+//   npm test -- --tier unit,e2e   only these tiers (static, unit, fuzz, differential, e2e, vm)
 //   npm test -- -t 'a name'       everything else goes to vitest
 
 import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { root, setup } from './setup.mjs';
 
 /** Time limits are for hangs, several times what a tier needs on two cores. */
 const staticChecks = ['typecheck', 'lint', 'format:check'];
-const tierLimits = { unit: 5, fuzz: 12, differential: 12, e2e: 10 };
+const tierLimits = { unit: 5, fuzz: 12, differential: 12, e2e: 10, vm: 15 };
 const allTiers = ['static', ...Object.keys(tierLimits)];
 const minuteMs = 60_000;
 

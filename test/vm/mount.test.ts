@@ -1,0 +1,61 @@
+// Our mount on real kernels: it shows the directory that the image was made of, ends cleanly, and is
+// what the kernel's own mount is where the kernel can mount composefs images in full.
+
+import { expect, test } from 'vitest';
+import { kernelNames } from '../../scripts/lib/kernels.mjs';
+import { makeImage } from '../support/sample-image.ts';
+import { everyKind } from '../support/sample-trees.ts';
+import type { Scope } from '../support/scope.ts';
+import { describeInVm } from '../support/vm-cases.ts';
+import type { GuestOptions } from '../support/vm-cases.ts';
+
+interface Compared {
+  entries: number;
+  differences: unknown[];
+}
+
+const module = 'mount.mjs';
+
+function withEveryKind(scope: Scope): GuestOptions {
+  const made = makeImage(scope, everyKind);
+  const [image, objects] = ['/images/every-kind.cfs', '/images/objects'];
+  return {
+    module,
+    files: { [image]: made.image, [objects]: made.objects.path },
+    input: { everyKind: { image, objects } },
+  };
+}
+
+for (const kernel of kernelNames) {
+  const hasOwnMount = kernel === 'trixie';
+  describeInVm(
+    kernel,
+    'a mount',
+    hasOwnMount ? withEveryKind : () => ({ module, input: {} }),
+    (guest) => {
+      test('shows the directory that the image was made of, and ends cleanly', () => {
+        expect(guest.result('a directory')).toEqual({
+          type: 'fuse.composefs',
+          entries: 212,
+          differences: [],
+          log: ['mounted', 'unmounted'],
+        });
+      });
+
+      if (!hasOwnMount) return;
+
+      test('shows every kind of file as the kernel does', () => {
+        const compared = guest.result('every kind of file') as Compared;
+        expect(compared.differences).toEqual([]);
+        expect(compared.entries).toBeGreaterThan(1000);
+      });
+
+      test('shows what the kernel does with verity=require', () => {
+        const compared = guest.result('verity=require') as Compared;
+        expect(compared).toEqual({ entries: 212, differences: [] });
+        // Proof that the kernel's mount did verify.
+        expect(guest.result('verity=require without fs-verity')).toBe('EIO');
+      });
+    },
+  );
+}
