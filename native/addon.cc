@@ -13,6 +13,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "file_table_addon.h"
 #include "files_addon.h"
 #include "object_guard_addon.h"
 #include "session.h"
@@ -366,6 +367,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   verity::Register(env, exports);
   guard::Register(env, exports);
   files::Register(env, exports);
+  files::RegisterTable(env, exports);
   return exports;
 }
 

@@ -15,10 +15,10 @@
 namespace composefs::verity {
 namespace {
 
-// 8192 groups: the leaves of 4 GiB of content that is being read, with SHA-256.
+// Almost 8000 whole groups: the leaves of 4 GiB of content that is being read, with SHA-256.
 constexpr size_t kLeavesMaxBytes = size_t{32} << 20;
-// Smaller groups are quickly hashed again, and are mostly read whole.
-constexpr size_t kLeavesWorthKeeping = 9;
+// Of an entry in the list and the index, beside the leaves.
+constexpr size_t kEntryBytes = 160;
 
 using Leaves = std::vector<uint8_t>;
 
@@ -35,11 +35,11 @@ class LeafCache {
   void Add(uint64_t tree, uint64_t group, Leaves leaves) {
     const std::lock_guard lock(mutex_);
     if (index_.contains({tree, group})) return;
-    bytes_ += leaves.size();
+    bytes_ += kEntryBytes + leaves.size();
     order_.push_front({{tree, group}, std::make_shared<const Leaves>(std::move(leaves))});
     index_[{tree, group}] = order_.begin();
     while (bytes_ > kLeavesMaxBytes) {
-      bytes_ -= order_.back().leaves->size();
+      bytes_ -= kEntryBytes + order_.back().leaves->size();
       index_.erase(order_.back().key);
       order_.pop_back();
     }
@@ -129,9 +129,7 @@ int64_t ContentTree::Build(uint32_t algorithm, int fd, int64_t size, const Progr
       const size_t used = groups_.size();
       groups_.resize(used + hashing.digest_size());
       HashBlocks(hashing, leaves, groups_.data() + used);
-      if (leaves.size() >= kLeavesWorthKeeping * hashing.digest_size()) {
-        Cache().Add(number_, static_cast<uint64_t>(at / group_size()), std::move(leaves));
-      }
+      Cache().Add(number_, static_cast<uint64_t>(at / group_size()), std::move(leaves));
     }
     if (progress != nullptr) progress->done_bytes.store(at + count);
   }
@@ -193,7 +191,7 @@ int64_t ContentTree::ReadPart(int fd, const Part& part, std::span<uint8_t> out) 
     if (size_ > static_cast<int64_t>(kBlockSize)) above = HashToLeaves(hashing, leaves);
     const Leaves& found = above.empty() ? leaves : above;
     if (memcmp(found.data(), expected, digest_size) != 0) return kDiffers;
-    if (leaves.size() >= kLeavesWorthKeeping * digest_size) {
+    if (!above.empty()) {
       Cache().Add(number_, static_cast<uint64_t>(part.group), std::move(leaves));
     }
   }

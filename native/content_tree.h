@@ -53,6 +53,7 @@ class ContentTree {
   int64_t Read(int fd, int64_t offset, std::span<uint8_t> out) const;
 
   const Digest& digest() const { return digest_; }
+  int64_t size() const { return size_; }
   size_t memory_bytes() const { return sizeof(*this) + groups_.capacity(); }
 
  private:

@@ -181,6 +181,11 @@ int64_t Read(int fd, int64_t offset, std::span<uint8_t> out) {
   return tree == nullptr ? -EBADF : tree->Read(fd, offset, out);
 }
 
+int64_t SizeOf(int fd) {
+  const Tree tree = OpenGuards().Get(fd);
+  return tree == nullptr ? -EBADF : tree->size();
+}
+
 void Remove(int fd) {
   OpenGuards().Remove(fd);
 }

@@ -42,6 +42,9 @@ int64_t Forget();
 /** Reads from a descriptor of kind kGuardedObject. As ContentTree::Read. */
 int64_t Read(int fd, int64_t offset, std::span<uint8_t> out);
 
+/** Bytes that were verified, of a descriptor of kind kGuardedObject; or -EBADF. */
+int64_t SizeOf(int fd);
+
 /** Before a guarded descriptor is closed. */
 void Remove(int fd);
 

@@ -287,6 +287,15 @@ int FactsOf(int fd, ObjectFacts& facts) {
 }
 
 int64_t Seek(Fd object, int64_t offset, uint32_t whence) {
+  // What became a hole after an object was verified, or was cut off its end, would be taken for
+  // zeros by who copies only data: one that nobody else guards is all data.
+  if (KindOf(object.number) == Kind::kGuardedObject &&
+      (whence == SEEK_DATA || whence == SEEK_HOLE)) {
+    const int64_t size = guard::SizeOf(object.number);
+    if (size < 0) return size;
+    if (offset < 0 || offset >= size) return -ENXIO;
+    return whence == SEEK_DATA ? offset : size;
+  }
   if (!IsObject(object)) return -EBADF;
   const off_t result = lseek(object.number, offset, static_cast<int>(whence));
   if (result < 0) return -errno;

@@ -28,8 +28,9 @@ const packages = [
   { name: 'acl', proof: 'getfacl', purpose: ['e2e'] },
   { name: 'qemu-system-x86', proof: 'qemu-system-x86_64', purpose: ['vm'] },
   { name: 'busybox-static', proof: 'busybox', purpose: ['vm'] },
-  { name: 'e2fsprogs', proof: 'mkfs.ext4', purpose: ['vm'] },
-  { name: 'fsverity', proof: 'fsverity', purpose: ['vm'] },
+  { name: 'e2fsprogs', proof: 'mkfs.ext4', purpose: ['vm', 'e2e'] },
+  { name: 'btrfs-progs', proof: 'mkfs.btrfs', purpose: ['e2e'] },
+  { name: 'fsverity', proof: 'fsverity', purpose: ['vm', 'e2e'] },
   { name: 'xz-utils', proof: 'xz', purpose: ['vm'] },
   { name: 'clang-format', proof: 'clang-format', purpose: ['static'] },
 ];

@@ -24,6 +24,7 @@ export {
   type ImageHeader,
   type ObjectReference,
 } from './image-reader/index.ts';
+export type { DataMode } from './fuse/data-mode.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';
 export { type AddFilesOptions, ObjectStore, type ObjectVerdict } from './objects/store.ts';
 export type { ObjectDigest } from './objects/object-name.ts';

@@ -18,6 +18,7 @@ import {
   UnsupportedFeatureError,
   UsageError,
 } from './errors.ts';
+import type { DataMode } from './fuse/data-mode.ts';
 import type { LogLevel } from './log-levels.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 import {
@@ -44,6 +45,8 @@ export interface MountSettings {
   verifyEngine?: VerifyEngine;
   /** Whether a bad object fails the opening of a file (default) or the reading. */
   verifyAt?: VerifyAt;
+  /** Who reads objects; default `auto`. */
+  data?: DataMode;
   /** Serving threads, 1 to 64. */
   threads?: number;
   /** What becomes a `log` event: one of pino's levels. Default `info`. */
@@ -163,6 +166,7 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   if (settings.digest !== undefined) args.push(`--digest=${settings.digest}`);
   if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);
   if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
+  if (settings.data !== undefined) args.push(`--data=${settings.data}`);
   if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);

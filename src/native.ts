@@ -52,6 +52,32 @@ export const VERIFIED = {
 /** A digest that was found: the algorithm (1 SHA-256, 2 SHA-512, 0 none), then its bytes. */
 export const FOUND_DIGEST = { ALGORITHM: 0, BYTES: 1, SIZE: 65 } as const;
 
+/** The objects that a mount has open, as one thread uses them. Throws TypeError and RangeError only. */
+export interface NativeOpenFiles {
+  /**
+   * Opens the file `nid` if its object is known and has not changed (fstat) since. The object's
+   * descriptor, which stays open until `release`, or -ENOENT. The backing id, or 0, is in the array
+   * given for it.
+   */
+  acquire(nid: number): number;
+  /** The same, whether the object has changed or not: for who checks every block. */
+  acquireAny(nid: number): number;
+  /**
+   * Takes over a descriptor from the last `openObject` as the object of the file `nid` and opens it,
+   * by `passthrough` (1) if the kernel lets us. As `acquire`; or -EMFILE if too many are open, -EBUSY
+   * if the file is open by passthrough to another object. The descriptor is closed then.
+   */
+  insert(nid: number, fd: number, passthrough: number): number;
+  /** Ends one `acquire` or `insert`. 0 or -EBADF. */
+  release(nid: number): number;
+  /** Closes what is idle, and what is open as soon as it is released. */
+  forget(): void;
+  /** Closes what is idle. 0 if nothing was. */
+  trim(): number;
+  /** The errno (negative) of the last refusal of passthrough, or 0. */
+  backingError(): number;
+}
+
 /** Compares objects with the digests that lie in one image. */
 export interface NativeObjectVerifier {
   /**
@@ -199,7 +225,10 @@ export interface NativeAddon {
    * component by component. Exported so that it is tested on newer kernels too.
    */
   openObjectByWalk: NativeAddon['openObject'];
-  /** lseek(2); offsets up to 2^53 (beyond: -EOVERFLOW). New offset or -errno. */
+  /**
+   * lseek(2); offsets up to 2^53 (beyond: -EOVERFLOW). New offset or -errno. An object whose blocks are
+   * checked by `readObject` has no holes.
+   */
   seek(fd: number, offset: number, whence: number): number;
   /**
    * FS_IOC_MEASURE_VERITY on any open regular file. `algorithm * 65536 + digest size`, digest in
@@ -296,6 +325,17 @@ export interface NativeAddon {
     algorithm: number,
     progress: BigInt64Array,
   ): Promise<number>;
+  /**
+   * A table of open objects for all threads of the process: its number. It holds at most `openMax`
+   * descriptors, at most `idleMax` of them for files that nobody has open.
+   */
+  createFileTable(openMax: number, idleMax: number): number;
+  /** Allows passthrough on the device's connection, once INIT has been answered. 0 or -errno. */
+  allowPassthrough(table: number, deviceFd: number): number;
+  /** Closes everything in it when the last thread has let go. 0 or -EBADF. */
+  destroyFileTable(table: number): number;
+  /** `facts` is the array given to `openObject`, `backing` has one word. */
+  OpenFiles: new (table: number, facts: BigInt64Array, backing: BigInt64Array) => NativeOpenFiles;
   /** Forgets what was found about objects that are not open. How many were known. */
   forgetObjects(): number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */

@@ -2,6 +2,7 @@
 // programs pass. Every word is known or refused by name.
 
 import { UsageError } from '../errors.ts';
+import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
 import { MountFlag, type MountFlagName } from '../fuse/mounting.ts';
 import {
   VERIFY_ENGINES,
@@ -23,6 +24,7 @@ export interface MountOptions {
   verifyEngine?: VerifyEngine;
   verifyAt?: VerifyAt;
   digest?: string;
+  data?: DataMode;
   fsname?: string;
   maxRead?: number;
   threads?: number;
@@ -181,6 +183,9 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
       return true;
     case 'verify_at':
       into.verifyAt = oneOf(`mount option ${name}`, requireValue(name, value), VERIFY_TIMES);
+      return true;
+    case 'data':
+      into.data = oneOf(`mount option ${name}`, requireValue(name, value), DATA_MODES);
       return true;
     case 'digest':
       into.digest = parseDigest('mount option digest', requireValue(name, value));

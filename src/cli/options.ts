@@ -22,6 +22,7 @@ import {
   parseThreads,
   splitBasedirs,
 } from './mount-options.ts';
+import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
 import { firstSentence } from './parse-error.ts';
 
 /**
@@ -42,6 +43,7 @@ export interface CommandOptions {
     engine: VerifyEngine;
     at: VerifyAt;
   };
+  data: DataMode;
   mount: MountOptions;
   threads: number;
   pollingMicroseconds: number | undefined;
@@ -70,6 +72,9 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
                         be read, and opening costs no request)
   --digest HEX          mount only if the image has this fs-verity digest (SHA-256 or SHA-512); makes
                         --verity require
+  --data MODE           who reads objects: auto (the kernel by itself where that takes no check away, the
+                        default), passthrough (the kernel, also objects that are hashed only when they
+                        are opened), daemon
   -o OPTION[,OPTION…]   mount options, see below
   -f, --foreground      stay in the foreground and log to standard error
   --threads N           serving threads, 1 to 64 (default ${DEFAULT_THREADS}); -s means 1
@@ -85,7 +90,7 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
 Mount options:
   basedir=DIR[:DIR…]    as --basedir
   verity, tryverity, noverity, verity=POLICY, verity_check=0|1|2,
-  verify_engine=NAME, verify_at=WHEN, digest=HEX
+  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE
                         as the options above
   source=IMAGE          the image, when only MOUNTPOINT is given
   allow_other           let other users in: the default for root and inside a user namespace;
@@ -116,6 +121,12 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   for (const list of values.options ?? []) parseMountOptions(list, mount);
   for (const value of values.basedir ?? []) mount.basedirs.push(...splitBasedirs(value));
 
+  const verification = verificationOf(values, mount);
+  const data =
+    values.data === undefined ? (mount.data ?? 'auto') : oneOf('--data', values.data, DATA_MODES);
+  if (data === 'passthrough' && verification.at === 'read') {
+    throw new UsageError('--data passthrough demands --verify-at open: the kernel reads by itself');
+  }
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
   const debug = values.debug === true || mount.debug;
@@ -125,7 +136,8 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       image: resolve(image),
       mountpoint: resolve(mountpoint),
       basedirs: mount.basedirs.map((path) => resolve(path)),
-      verification: verificationOf(values, mount),
+      verification,
+      data,
       mount,
       threads: threadsOf(values.threads, values.single === true, mount.threads),
       pollingMicroseconds:
@@ -148,6 +160,7 @@ function parse(args: readonly string[]) {
       strict: true,
       options: {
         basedir: { type: 'string', multiple: true },
+        data: { type: 'string' },
         verity: { type: 'string' },
         'verify-engine': { type: 'string' },
         'verify-at': { type: 'string' },

@@ -79,6 +79,7 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
     basedirs: options.basedirs,
     digest: options.verification.digest,
     verification: options.verification,
+    data: options.data,
     mount: {
       source: mount.fsname ?? options.image,
       flags: [...mount.flags],

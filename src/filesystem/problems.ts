@@ -4,9 +4,9 @@
 export interface Problem {
   /**
    * `damage`: the image contradicts itself there. `object`: its content cannot be had. `verity`: its
-   * content is not what the image says.
+   * content is not what the image says. `passthrough`: the kernel reads none by itself (nid 0).
    */
-  kind: 'damage' | 'object' | 'verity';
+  kind: 'damage' | 'object' | 'verity' | 'passthrough';
   nid: number;
   /** What the reader of the file was told, positive. */
   errno: number;
@@ -57,6 +57,14 @@ export class ProblemReporter {
       this.#reported.clear();
     }
     return this.#reported.size < MAX_REPORTED && !this.#reported.has(`${kind} ${nid} ${errno}`);
+  }
+
+  /** Reports damage of the image and returns `errno` (negative). */
+  damaged(nid: number, detail: string, errno: number): number {
+    if (this.isNews('damage', nid, -errno)) {
+      this.report({ kind: 'damage', nid, errno: -errno, detail });
+    }
+    return errno;
   }
 
   report(problem: Problem): void {

@@ -8,19 +8,22 @@ import { ImageFile } from '../filesystem/image-file.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
 import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
 import type { Logger } from '../log.ts';
-import type { NativeAddon, NativeSession } from '../native.ts';
+import { type NativeAddon, type NativeSession, OBJECT_FACTS } from '../native.ts';
 import { openBasedir } from '../objects/basedirs.ts';
+import { OpenFiles } from '../objects/open-files.ts';
 import {
   VerificationState,
   type VerifyAt,
   type VerifyEngine,
   type VerityPolicy,
 } from '../objects/verification.ts';
-import { Opcode, opcodeName } from './abi.ts';
+import { InitFlag2, Opcode, opcodeName } from './abi.ts';
+import { type DataMode, passthroughFor, stackDepthFor } from './data-mode.ts';
+import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
 import { imageDigestCheck } from './image-digest.ts';
-import { type Negotiated, negotiate } from './init.ts';
+import { type InitWishes, type Negotiated, negotiate } from './init.ts';
 import {
   type FuseMount,
   mountFuse,
@@ -44,6 +47,8 @@ export interface DaemonOptions {
   /** The fs-verity digest that the image must have, in lower-case hex of 64 or 128 digits. */
   digest: string | undefined;
   verification: { policy: VerityPolicy; engine: VerifyEngine; at: VerifyAt };
+  /** Who reads the objects. */
+  data: DataMode;
   mount: Omit<MountWishes, 'mountpoint'>;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
@@ -75,6 +80,7 @@ export class Daemon {
   readonly #descriptors: number[] = [];
   readonly #verification = new VerificationState();
   #deferred: DeferredRequests | undefined;
+  #files: OpenFiles | undefined;
   #workerLog: WorkerLog | undefined;
   #mountpoint = '';
   #mount: FuseMount | undefined;
@@ -114,9 +120,11 @@ export class Daemon {
     try {
       const basedirs = this.#openBasedirs();
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
+      const stackDepth = stackDepthFor(options.data, options.verification, basedirs);
       const serving = this.#pool.start({
         image: imageFile.buffer,
         basedirs,
+        passthrough: passthroughFor(options.data, stackDepth),
         statisticsPath: this.#statisticsPath(basedirs),
         acl: options.acl,
         verification: { ...options.verification, state: this.#verification.shared },
@@ -132,7 +140,10 @@ export class Daemon {
       const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
       this.#mount = mount;
       this.#deferred = this.#prepareDeferred(serving, mount.device);
-      const negotiated = this.#initialise(mount, posixAcl);
+      const { fileTable } = serving;
+      this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
+      const negotiated = this.#initialise(mount, { posixAcl, stackDepth });
+      const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       await this.#pool.serve(mount.device);
       this.#log.info(
         {
@@ -142,6 +153,7 @@ export class Daemon {
           allowOther: mount.allowOther,
           protocol: `7.${negotiated.minor}`,
           threads: options.threads,
+          data,
           verity: options.verification.policy,
           verifyEngine: options.verification.engine,
           verifyAt: options.verification.at,
@@ -198,6 +210,8 @@ export class Daemon {
   /** Verifies every object anew from now on, and logs every problem again. */
   forget(): void {
     const files = this.#verification.forget(this.#native);
+    // Then: what is opened before must not stay for having been remembered.
+    this.#files?.forget();
     this.#workerLog?.forget();
     this.#log.info({ files }, 'forgot what was verified');
   }
@@ -215,10 +229,17 @@ export class Daemon {
 
   /** What serves requests that workers hand over. */
   #prepareDeferred(setup: ServingSetup, device: number): DeferredRequests {
+    // A number of its own, so that the session may own and close it.
+    const own = this.#native.duplicate(device);
+    if (own < 0) {
+      throw new MountError(`mounting failed: no descriptor: ${errnoName(own)}`, {
+        path: this.#mountpoint,
+      });
+    }
     const { session, slot } = prepareServing(
       this.#native,
       setup,
-      this.#native.duplicate(device),
+      own,
       (problem) => this.#workerLog?.write({ kind: 'problem', problem }),
       // Whoever defers here is asked again after another measurement.
       { defer: () => {}, interrupt: () => {} },
@@ -229,6 +250,7 @@ export class Daemon {
       ({ objectPath, sizeBytes }, doneBytes) =>
         this.#log.info({ objectPath, sizeBytes, doneBytes }, 'verifying a large object'),
       { session, slot, dispatcher },
+      hasGivenUp,
     );
   }
 
@@ -255,7 +277,7 @@ export class Daemon {
   }
 
   /** Answers INIT, which the kernel has queued by the time the mount call returns. */
-  #initialise(mount: FuseMount, posixAcl: boolean): Negotiated {
+  #initialise(mount: FuseMount, wishes: InitWishes): Negotiated {
     const request = new Request(new Uint8Array(REQUEST_BUFFER_SIZE));
     const reply = new Reply(new Uint8Array(INIT_REPLY_BUFFER_SIZE));
     // A number of its own, so that the session may own and close it.
@@ -268,11 +290,22 @@ export class Daemon {
       throw this.#initFailed(length < 0 ? errnoName(length) : opcodeName(request.opcode));
     }
     const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
-    const result = negotiate(request, reply, { posixAcl }, negotiated);
+    const result = negotiate(request, reply, wishes, negotiated);
     const status = this.#session.reply(reply.finish(request, result));
     if (result < 0) throw this.#initFailed('its FUSE protocol is older than 7.31 (Linux 5.4)');
     if (status < 0) throw this.#initFailed(errnoName(status));
     return negotiated;
+  }
+
+  /** How objects are read, for the log. */
+  #allowPassthrough({ flags2 }: Negotiated, table: number, device: number): string {
+    if ((flags2 & InitFlag2.FUSE_PASSTHROUGH) !== 0) {
+      return this.#native.allowPassthrough(table, device) < 0 ? 'daemon' : this.#options.data;
+    }
+    if (this.#options.data === 'passthrough') {
+      this.#log.warn('passthrough needs Linux 6.9 or later; the daemon reads the objects');
+    }
+    return 'daemon';
   }
 
   #initFailed(reason: string): MountError {

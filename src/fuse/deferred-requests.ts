@@ -5,7 +5,7 @@
 import { Errno, errnoName } from '../errors.ts';
 import { type NativeAddon, type NativeSession, VERITY_STATUS } from '../native.ts';
 import { Measurements, type ReportProgress, type Share } from '../objects/measurements.ts';
-import { IN_HEADER } from './abi.ts';
+import { IN_HEADER, Opcode } from './abi.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { Slot } from './slot.ts';
 
@@ -13,6 +13,11 @@ import type { Slot } from './slot.ts';
 const MAX_ATTEMPTS = 3;
 /** Interrupts that are remembered, for they may overtake the request they are about. */
 const EARLY_INTERRUPTS_MAX = 64;
+
+/** Objects that are measured at a time, each of which holds a descriptor; more requests wait. */
+const MEASURED_MAX = 64;
+/** How often an interrupted caller that goes on waiting is looked at. */
+const PATIENCE_INTERVAL_MS = 200;
 
 /** What serves the requests here. Its slot has deferrals, which need not do anything. */
 export interface DeferredServer {
@@ -31,10 +36,14 @@ export interface DeferredRequest {
   device: number;
 }
 
+/** Whether a caller that got a signal wants no answer any more: see caller-patience.ts. */
+export type HasGivenUp = (tid: number, mayFail: boolean) => boolean;
+
 interface Waiting extends DeferredRequest {
   unique: bigint;
   share: Share | undefined;
   isInterrupted: boolean;
+  patience: NodeJS.Timeout | undefined;
 }
 
 export class DeferredRequests {
@@ -43,9 +52,19 @@ export class DeferredRequests {
   readonly #waiting = new Map<bigint, Waiting>();
   readonly #earlyInterrupts = new Set<bigint>();
 
-  constructor(native: NativeAddon, report: ReportProgress, server: DeferredServer) {
+  readonly #hasGivenUp: HasGivenUp;
+  readonly #queue: (() => void)[] = [];
+  #measured = 0;
+
+  constructor(
+    native: NativeAddon,
+    report: ReportProgress,
+    server: DeferredServer,
+    hasGivenUp: HasGivenUp,
+  ) {
     this.#measurements = new Measurements(native, report);
     this.#server = server;
+    this.#hasGivenUp = hasGivenUp;
   }
 
   /** Takes over a request. Resolves when it is answered. */
@@ -54,7 +73,13 @@ export class DeferredRequests {
     const { request } = deferred;
     const view = new DataView(request.buffer, request.byteOffset, request.byteLength);
     const unique = view.getBigUint64(IN_HEADER.UNIQUE, true);
-    const waiting: Waiting = { ...deferred, unique, share: undefined, isInterrupted: false };
+    const waiting: Waiting = {
+      ...deferred,
+      unique,
+      share: undefined,
+      isInterrupted: false,
+      patience: undefined,
+    };
     this.#waiting.set(unique, waiting);
     if (this.#earlyInterrupts.delete(unique)) this.#interrupt(waiting);
     for (let attempt = 0; !waiting.isInterrupted; attempt++) {
@@ -94,7 +119,10 @@ export class DeferredRequests {
 
   /** The connection is gone: nobody waits any more. */
   end(): void {
-    for (const waiting of this.#waiting.values()) waiting.isInterrupted = true;
+    for (const waiting of this.#waiting.values()) {
+      waiting.isInterrupted = true;
+      clearInterval(waiting.patience);
+    }
     this.#waiting.clear();
     this.#measurements.end();
     this.#server.session.close();
@@ -102,10 +130,25 @@ export class DeferredRequests {
 
   /** 0 when the object has been hashed, or what the reader is told. */
   async #measure(waiting: Waiting): Promise<number> {
+    if (this.#measured >= MEASURED_MAX) {
+      await new Promise<void>((resolve) => this.#queue.push(resolve));
+    } else {
+      this.#measured++;
+    }
+    try {
+      return waiting.isInterrupted ? 0 : await this.#measureNow(waiting);
+    } finally {
+      const next = this.#queue.shift();
+      if (next === undefined) this.#measured--;
+      else next();
+    }
+  }
+
+  async #measureNow(waiting: Waiting): Promise<number> {
     const { filesystem } = this.#server.slot;
-    const fd = filesystem.openObject(waiting.nid);
+    const fd = filesystem.openToMeasure(waiting.nid);
     if (fd < 0) return fd;
-    const share = this.#measurements.measure({ fd, ...filesystem.measured });
+    const share = this.#measurements.measure({ fd, ...filesystem.toMeasure });
     filesystem.closeObject(fd);
     waiting.share = share;
     const status = await share.done;
@@ -120,7 +163,20 @@ export class DeferredRequests {
     return filesystem.notMeasured(waiting.nid, detail);
   }
 
+  /** Ends the waiting now or, if the caller still wants the answer, as soon as it does not. */
   #interrupt(waiting: Waiting): void {
+    const { request } = waiting;
+    const view = new DataView(request.buffer, request.byteOffset, request.byteLength);
+    const tid = view.getUint32(IN_HEADER.PID, true);
+    const mayFail = view.getUint32(IN_HEADER.OPCODE, true) === Opcode.OPEN;
+    const look = (): void => {
+      if (this.#hasGivenUp(tid, mayFail)) this.#giveUp(waiting);
+    };
+    look();
+    if (!waiting.isInterrupted) waiting.patience ??= setInterval(look, PATIENCE_INTERVAL_MS);
+  }
+
+  #giveUp(waiting: Waiting): void {
     waiting.isInterrupted = true;
     waiting.share?.release();
     waiting.share = undefined;
@@ -137,6 +193,7 @@ export class DeferredRequests {
   /** A reply that comes too late (the mount is gone) is nobody's loss. */
   #reply(waiting: Waiting, length: number): void {
     this.#waiting.delete(waiting.unique);
+    clearInterval(waiting.patience);
     this.#server.session.replyOn(waiting.device, length);
   }
 }

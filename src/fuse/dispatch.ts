@@ -3,7 +3,7 @@
 // exception from a handler is caught: a bug answers EIO to one request and the mount goes on.
 
 import { Errno } from '../errors.ts';
-import { DEFER } from '../filesystem/composefs.ts';
+import { DEFER } from '../filesystem/contents.ts';
 import { INTERRUPT_IN, Opcode } from './abi.ts';
 import { getattr, readlink, statfs } from './handlers/attr.ts';
 import { readdir, readdirplus } from './handlers/directory.ts';

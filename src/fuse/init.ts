@@ -28,6 +28,12 @@ const CONGESTION_THRESHOLD = 48;
 export interface InitWishes {
   /** The image has POSIX ACLs that the kernel shall enforce. Costs a request per root walk. */
   posixAcl: boolean;
+  /**
+   * For passthrough, how deep the filesystems of the objects are stacked, plus one: 1 for ordinary
+   * ones, 2 where one is an overlayfs (then this mount cannot be a layer of an overlayfs itself). 0:
+   * no passthrough.
+   */
+  stackDepth: number;
 }
 
 /** What both sides agreed on. */
@@ -84,7 +90,9 @@ export function negotiate(
   negotiated.minor = Math.min(offeredMinor, FUSE_KERNEL_MINOR_VERSION);
   negotiated.flags = offered & (WANTED | (wishes.posixAcl ? InitFlag.FUSE_POSIX_ACL : 0));
   // Id-mapped mounts of this mount (Linux 6.12); the mount always has default_permissions.
-  negotiated.flags2 = offered2 & InitFlag2.FUSE_ALLOW_IDMAP;
+  negotiated.flags2 =
+    offered2 &
+    (InitFlag2.FUSE_ALLOW_IDMAP | (wishes.stackDepth > 0 ? InitFlag2.FUSE_PASSTHROUGH : 0));
 
   reply.view.setUint32(body + INIT_OUT.MINOR, negotiated.minor, true);
   reply.view.setUint32(body + INIT_OUT.MAX_READAHEAD, request.u32(INIT_IN.MAX_READAHEAD), true);
@@ -95,5 +103,6 @@ export function negotiate(
   reply.view.setUint32(body + INIT_OUT.MAX_WRITE, MAX_WRITE, true);
   reply.view.setUint32(body + INIT_OUT.TIME_GRAN, 1, true);
   reply.view.setUint16(body + INIT_OUT.MAX_PAGES, MAX_PAGES, true);
+  reply.view.setUint32(body + INIT_OUT.MAX_STACK_DEPTH, wishes.stackDepth, true);
   return INIT_OUT.SIZE;
 }

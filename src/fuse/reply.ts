@@ -75,11 +75,11 @@ export class Reply {
     return ATTR_OUT.SIZE;
   }
 
-  open(fh: number, openFlags: number): number {
+  open(fh: number, openFlags: number, backingId: number): number {
     const at = this.bodyStart;
     this.#u64(at + OPEN_OUT.FH, fh);
     this.view.setUint32(at + OPEN_OUT.OPEN_FLAGS, openFlags, true);
-    this.view.setInt32(at + OPEN_OUT.BACKING_ID, 0, true);
+    this.view.setInt32(at + OPEN_OUT.BACKING_ID, backingId, true);
     return OPEN_OUT.SIZE;
   }
 

@@ -2,11 +2,12 @@
 // so for every request, the main thread for those that were deferred.
 
 import { ComposefsFilesystem } from '../filesystem/composefs.ts';
+import { FileContents } from '../filesystem/contents.ts';
 import { type Problem, ProblemReporter } from '../filesystem/problems.ts';
 import { StatisticsSource } from '../filesystem/statistics.ts';
 import { Image } from '../image-reader/index.ts';
 import type { NativeAddon, NativeSession } from '../native.ts';
-import { DescriptorBudget } from '../objects/descriptor-budget.ts';
+import { OpenFiles } from '../objects/open-files.ts';
 import { ObjectOpener } from '../objects/opener.ts';
 import { ObjectVerification, VerificationState } from '../objects/verification.ts';
 import { ProcCaller } from './caller.ts';
@@ -15,9 +16,11 @@ import { Request } from './request.ts';
 import { type Deferrals, Slot } from './slot.ts';
 import { REPLY_BUFFER_SIZE, REQUEST_BUFFER_SIZE, type ServingSetup } from './worker-setup.ts';
 
-/** Without a budget only the system limits how many objects are open. */
-export type FilesystemSetup = Pick<ServingSetup, 'basedirs' | 'verification' | 'acl'> &
-  Partial<Pick<ServingSetup, 'openObjects' | 'openObjectsLimit' | 'keptObjectsLimit'>>;
+/** What the filesystem core of a thread is made from. */
+export type FilesystemSetup = Pick<
+  ServingSetup,
+  'basedirs' | 'fileTable' | 'passthrough' | 'verification' | 'acl'
+>;
 
 export interface Serving {
   session: NativeSession;
@@ -56,21 +59,18 @@ export function prepareFilesystem(
   setup: FilesystemSetup,
   report: (problem: Problem) => void,
 ): ComposefsFilesystem {
-  const { basedirs, verification, acl } = setup;
-  const budget =
-    setup.openObjects && new DescriptorBudget(setup.openObjects, setup.openObjectsLimit ?? 0);
-  const opener = new ObjectOpener(native, basedirs, budget);
-  const state = new VerificationState(verification.state);
-  const objects = new ObjectVerification(native, image.bytes, opener.facts, {
-    policy: verification.policy,
-    engine: verification.engine,
-    state,
-  });
-  return new ComposefsFilesystem(
+  const opener = new ObjectOpener(native, setup.basedirs);
+  const { policy, engine, at } = setup.verification;
+  const state = new VerificationState(setup.verification.state);
+  const problems = new ProblemReporter(report, state);
+  const contents = new FileContents(
     image,
     opener,
-    { objects, state },
-    new ProblemReporter(report, state),
-    { acl, opensOnRead: verification.at === 'read', keptObjectsLimit: setup.keptObjectsLimit },
+    new OpenFiles(native, setup.fileTable, opener.facts),
+    new ObjectVerification(native, image.bytes, opener.facts, { policy, engine, state }),
+    problems,
+    setup.passthrough,
   );
+  const options = { acl: setup.acl, opensOnRead: at === 'read' };
+  return new ComposefsFilesystem(image, contents, problems, options);
 }

@@ -2,7 +2,8 @@
 // answers. A session over read(2) has one slot; over io_uring it has several. Everything in it is
 // made once and reused for every request.
 
-import type { ComposefsFilesystem, ReadTarget } from '../filesystem/composefs.ts';
+import type { ComposefsFilesystem } from '../filesystem/composefs.ts';
+import type { ReadTarget } from '../filesystem/contents.ts';
 import type { StatisticsSource } from '../filesystem/statistics.ts';
 import type { XattrCaller } from '../filesystem/xattr-view.ts';
 import { nidOf } from './node-id.ts';

@@ -14,6 +14,7 @@ const TITLES: Readonly<Record<Problem['kind'], string>> = {
   damage: 'damaged image',
   object: 'object not usable',
   verity: 'object refused',
+  passthrough: 'the kernel does not read objects by itself',
 };
 
 export class WorkerLog {
@@ -64,11 +65,14 @@ export class WorkerLog {
     const key = problemKey(problem);
     if (this.#said.has(key) || this.#said.size >= MAX_PROBLEMS) return;
     this.#said.add(key);
-    this.#paths.find(problem.nid, (path) => this.#writeProblem(problem, path));
+    // Not about one file.
+    if (problem.kind === 'passthrough') this.#log.info(`${TITLES.passthrough}: ${problem.detail}`);
+    else this.#paths.find(problem.nid, (path) => this.#writeProblem(problem, path));
   }
 
   #writeProblem(problem: Problem, path: string | undefined): void {
     const { kind, detail, errno, ...rest } = problem;
-    this.#log.warn({ path, ...rest, errno: errnoName(errno) }, `${TITLES[kind]}: ${detail}`);
+    const facts = { path, ...rest, errno: errnoName(errno) };
+    this.#log.warn(facts, `${TITLES[kind]}: ${detail}`);
   }
 }

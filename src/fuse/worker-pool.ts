@@ -4,8 +4,8 @@
 import { Worker } from 'node:worker_threads';
 import { errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
-import { DescriptorBudget } from '../objects/descriptor-budget.ts';
-import { KEPT_MAX } from '../objects/kept-objects.ts';
+import { descriptorLimit } from '../objects/descriptor-limit.ts';
+import { createFileTable } from '../objects/open-files.ts';
 import { Control } from './control.ts';
 import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts';
 
@@ -17,7 +17,14 @@ const KILL_AFTER_MS = 3000;
 /** What all workers of a mount are given alike. */
 export type SharedSetup = Pick<
   WorkerSetup,
-  'image' | 'basedirs' | 'statisticsPath' | 'acl' | 'verification' | 'pollingMicroseconds' | 'trace'
+  | 'image'
+  | 'basedirs'
+  | 'statisticsPath'
+  | 'acl'
+  | 'passthrough'
+  | 'verification'
+  | 'pollingMicroseconds'
+  | 'trace'
 >;
 
 export interface PoolEvents {
@@ -40,6 +47,7 @@ export class WorkerPool {
   readonly #workers = new Set<Worker>();
   readonly #serving = new Deferred();
   #servingCount = 0;
+  #fileTable: number | undefined;
 
   /** Throws MountError. */
   constructor(native: NativeAddon, threads: number, events: PoolEvents) {
@@ -66,18 +74,9 @@ export class WorkerPool {
    * them.
    */
   start(shared: SharedSetup): ServingSetup {
-    const openObjects = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
-    const openObjectsLimit =
-      DescriptorBudget.limitOfProcess() - DESCRIPTORS_PER_WORKER * this.#threads;
-    // The main thread serves too, and has one more open while it is being measured.
-    const share = Math.floor((openObjectsLimit - 1) / (this.#threads + 1));
-    const serving = {
-      ...shared,
-      openObjects,
-      openObjectsLimit,
-      keptObjectsLimit: Math.max(1, Math.min(share, KEPT_MAX)),
-      wakeDescriptor: this.#wake,
-    };
+    const openMax = descriptorLimit() - DESCRIPTORS_PER_WORKER * this.#threads;
+    this.#fileTable = createFileTable(this.#native, Math.max(openMax, 1));
+    const serving = { ...shared, fileTable: this.#fileTable, wakeDescriptor: this.#wake };
     for (let index = 0; index < this.#threads; index++) {
       const setup: WorkerSetup = { ...serving, index, control: this.#controlBuffer };
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
@@ -125,6 +124,7 @@ export class WorkerPool {
 
   /** After the last thread has ended. */
   close(): void {
+    if (this.#fileTable !== undefined) this.#native.destroyFileTable(this.#fileTable);
     this.#native.closeDescriptor(this.#wake);
   }
 

@@ -1,5 +1,6 @@
 // What the main thread gives a worker when it starts it, and what a worker posts back.
 
+import type { Passthrough } from '../filesystem/contents.ts';
 import type { Problem } from '../filesystem/problems.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from '../objects/verification.ts';
 import { OUT_HEADER } from './abi.ts';
@@ -21,11 +22,10 @@ export interface ServingSetup {
   statisticsPath: string;
   acl: boolean;
   verification: VerificationSetup;
-  /** One shared word and its largest value: objects that are open over all workers. */
-  openObjects: SharedArrayBuffer;
-  openObjectsLimit: number;
-  /** As many of them a thread may keep open between requests, so that all find room for more. */
-  keptObjectsLimit: number;
+  /** Of createFileTable: the objects that are open, for all threads. */
+  fileTable: number;
+  /** Which objects the kernel may read by itself, if it can. */
+  passthrough: Passthrough;
   /** Ends every exchange. */
   wakeDescriptor: number;
 }

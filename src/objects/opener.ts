@@ -3,7 +3,6 @@
 // nothing but regular files (the addon's openObject).
 
 import { Errno } from '../errors.ts';
-import type { DescriptorBudget } from './descriptor-budget.ts';
 import { type NativeAddon, OBJECT_FACTS } from '../native.ts';
 
 /** Longest object path that is tried; PATH_MAX of Linux. */
@@ -13,18 +12,13 @@ const MAX_PATH = 4096;
 export class ObjectOpener {
   readonly #native: NativeAddon;
   readonly #basedirs: readonly number[];
-  readonly #budget: DescriptorBudget | undefined;
   readonly #path = new Uint8Array(MAX_PATH);
   /** OBJECT_FACTS of the object opened last. */
   readonly facts: BigInt64Array = new BigInt64Array(OBJECT_FACTS.WORDS);
   readonly #words = new Uint32Array(this.facts.buffer);
 
-  /**
-   * `basedirs` are descriptors from the addon's openBasedir, which stay the caller's. Without a
-   * `budget` only the system limits how many objects are open.
-   */
-  constructor(native: NativeAddon, basedirs: readonly number[], budget?: DescriptorBudget) {
-    this.#budget = budget;
+  /** `basedirs` are descriptors from the addon's openBasedir, which stay the caller's. */
+  constructor(native: NativeAddon, basedirs: readonly number[]) {
     this.#native = native;
     this.#basedirs = basedirs;
   }
@@ -37,13 +31,6 @@ export class ObjectOpener {
   open(bytes: Uint8Array, start: number, length: number): number {
     if (length > MAX_PATH) return -Errno.ENAMETOOLONG;
     for (let i = 0; i < length; i++) this.#path[i] = bytes[start + i]!;
-    if (this.#budget !== undefined && !this.#budget.take()) return -Errno.EMFILE;
-    const fd = this.#openInOrder(length);
-    if (fd < 0) this.#budget?.give();
-    return fd;
-  }
-
-  #openInOrder(length: number): number {
     for (let i = 0; i < this.#basedirs.length; i++) {
       const fd = this.#native.openObject(this.#basedirs[i]!, this.#path, length, this.facts);
       if (fd !== -Errno.ENOENT && fd !== -Errno.ENOTDIR) return fd;
@@ -68,8 +55,6 @@ export class ObjectOpener {
   }
 
   close(fd: number): number {
-    const status = this.#native.closeDescriptor(fd);
-    if (status === 0) this.#budget?.give();
-    return status;
+    return this.#native.closeDescriptor(fd);
   }
 }

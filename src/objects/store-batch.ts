@@ -5,7 +5,7 @@ import type { StoreError } from '../errors.ts';
 import { STORED_OUTCOME, STORED_RECORD, VERITY_STATUS } from '../native.ts';
 import { type FilePath, toHex } from '../verify/index.ts';
 import { encodePath, packPaths } from '../verify/records.ts';
-import { DescriptorBudget } from './descriptor-budget.ts';
+import { descriptorLimit } from './descriptor-limit.ts';
 import { objectPath } from './object-name.ts';
 import { cannotFill, sourceChanged, wrongObject } from './store-errors.ts';
 
@@ -15,7 +15,7 @@ const BATCH_BYTES = 64 * 1024 * 1024;
 
 /** Files of a batch, so that so many batches at a time do not take every descriptor of the process. */
 export function batchFiles(concurrency: number): number {
-  const share = Math.floor(DescriptorBudget.limitOfProcess() / concurrency);
+  const share = Math.floor(descriptorLimit() / concurrency);
   return Math.max(1, Math.min(BATCH_FILES, share));
 }
 

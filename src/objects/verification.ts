@@ -33,8 +33,19 @@ const INLINE_MAX_BYTES = 128 * 1024;
 /** What reading from a verified object gives when a block is not the one that was verified. */
 export const CONTENT_DIFFERS: number = VERITY_STATUS.DIFFERS;
 
-/** What `check` answers when the object must be measured first, elsewhere. */
-export const NEEDS_MEASURING = 1;
+/** What `check` says of an object. The good ones are not negative. */
+export const Verdict = {
+  /** Nothing demands that it is checked. */
+  UNCHECKED: 0,
+  /** The kernel guards it. */
+  BY_KERNEL: 1,
+  /** It was hashed here, and what is read from it will be checked. */
+  COMPUTED: 2,
+  /** It is not what the image says: see `refusal`. */
+  REFUSED: -1,
+  /** It is too large to be hashed here and now. */
+  NEEDS_MEASURING: -2,
+} as const;
 
 const ENGINE_NUMBERS = {
   auto: VERIFY_ENGINE.ANY,
@@ -66,10 +77,6 @@ export class ObjectVerification {
   readonly #image: Uint8Array;
   readonly #found = new Uint8Array(FOUND_DIGEST.SIZE);
   readonly #verifier: NativeObjectVerifier;
-  readonly #makeVerifier: (engine: VerifyEngine) => NativeObjectVerifier;
-  readonly #engine: VerifyEngine;
-  /** Made when it is needed, which is seldom. */
-  #kernelVerifier: NativeObjectVerifier | undefined;
   #failure = 0;
 
   /** `facts` is the array that the opener of the objects fills. */
@@ -82,12 +89,8 @@ export class ObjectVerification {
     this.policy = options.policy;
     this.#state = options.state;
     this.#image = image;
-    this.#engine = options.engine;
-    this.#makeVerifier = (engine) => {
-      const number = ENGINE_NUMBERS[engine];
-      return new native.ObjectVerifier(image, facts, this.#found, number, INLINE_MAX_BYTES);
-    };
-    this.#verifier = this.#makeVerifier(options.engine);
+    const engine = ENGINE_NUMBERS[options.engine];
+    this.#verifier = new native.ObjectVerifier(image, facts, this.#found, engine, INLINE_MAX_BYTES);
   }
 
   /** Whether the content of a file with this digest is checked. */
@@ -95,14 +98,11 @@ export class ObjectVerification {
     return this.policy !== 'off' && expected.digestAlgorithm !== 0;
   }
 
-  /**
-   * Checks the object that was opened last, of `sizeBytes`. 0 if it may be served; NEEDS_MEASURING;
-   * or -1, with the reason from `refusal`.
-   */
+  /** Checks the object that was opened last, of `sizeBytes`. One of Verdict. */
   check(fd: number, expected: ExpectedDigest, sizeBytes: number): number {
-    if (this.policy === 'off') return 0;
+    if (this.policy === 'off') return Verdict.UNCHECKED;
     if (expected.digestAlgorithm === 0) {
-      if (this.policy !== 'require' || sizeBytes === 0) return 0;
+      if (this.policy !== 'require' || sizeBytes === 0) return Verdict.UNCHECKED;
       return this.#refuse(0);
     }
     const { digestAlgorithm, digestStart } = expected;
@@ -110,15 +110,15 @@ export class ObjectVerification {
     switch (result) {
       case VERIFIED.BY_KERNEL:
         this.#state.count('byKernel');
-        return 0;
+        return Verdict.BY_KERNEL;
       case VERIFIED.REMEMBERED:
         this.#state.count('remembered');
-        return 0;
+        return Verdict.COMPUTED;
       case VERIFIED.COMPUTED:
         this.#state.count('computed');
-        return 0;
+        return Verdict.COMPUTED;
       case VERITY_STATUS.TOO_LARGE:
-        return NEEDS_MEASURING;
+        return Verdict.NEEDS_MEASURING;
       default:
         return this.#refuse(result);
     }
@@ -127,14 +127,7 @@ export class ObjectVerification {
   #refuse(result: number): number {
     this.#state.count('refusedObjects');
     this.#failure = result;
-    return -1;
-  }
-
-  /** Whether the kernel sees to it that an open object stays what it is. */
-  isImmutable(fd: number, { digestAlgorithm, digestStart }: ExpectedDigest): boolean {
-    if (this.#engine === 'user') return false;
-    this.#kernelVerifier ??= this.#makeVerifier('kernel');
-    return this.#kernelVerifier.verify(fd, digestAlgorithm, digestStart) === VERIFIED.BY_KERNEL;
+    return Verdict.REFUSED;
   }
 
   /** An object that needed it was hashed; the next `check` remembers it. */
@@ -146,7 +139,12 @@ export class ObjectVerification {
     this.#state.count('refusedReads');
   }
 
-  /** Why the last `check` said -1. Makes strings: for what is logged once. */
+  /** A file was opened whose object was open already. */
+  countReopened(): void {
+    this.#state.count('reopened');
+  }
+
+  /** Why the last `check` said REFUSED. Makes strings: for what is logged once. */
   refusal(expected: ExpectedDigest): Refusal {
     if (expected.digestAlgorithm === 0) {
       return { detail: 'the image has no digest for it, which --verity require demands' };
@@ -186,6 +184,8 @@ function digestText(algorithm: number, bytes: Uint8Array, start: number, length:
 
 /** What was verified and refused, by all workers of a mount. */
 export interface VerificationCounts {
+  /** Opens that found the object still open, and the same as when it was opened. */
+  reopened: number;
   /** Objects opened whose digest the kernel vouched for. */
   byKernel: number;
   /** Objects opened whose digest was known from an earlier computation. */
@@ -198,7 +198,14 @@ export interface VerificationCounts {
   refusedReads: number;
 }
 
-const COUNTERS = ['byKernel', 'remembered', 'computed', 'refusedObjects', 'refusedReads'] as const;
+const COUNTERS = [
+  'reopened',
+  'byKernel',
+  'remembered',
+  'computed',
+  'refusedObjects',
+  'refusedReads',
+] as const;
 const GENERATION = COUNTERS.length;
 
 /** Shared by all threads of a mount: the counts, and a number that says when to forget. */

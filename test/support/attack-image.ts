@@ -8,21 +8,22 @@ import { verityDigest } from './object-folder.ts';
 
 function fileOf(name: string): TestExternal {
   const content = contentOf(name);
+  const size = content.length + (files[name]!.excess ?? 0);
   const redirect = `/${objectPathOf(name)}`;
   switch (files[name]!.digest ?? 'right') {
     case 'right':
-      return external(content.length, { redirect, digest: verityDigest(content) });
+      return external(size, { redirect, digest: verityDigest(content) });
     case 'right-sha512':
-      return external(content.length, { redirect, digest: verityDigest(content, 'sha512') });
+      return external(size, { redirect, digest: verityDigest(content, 'sha512') });
     case 'other':
-      return external(content.length, { redirect, digest: verityDigest(contentOf('good')) });
+      return external(size, { redirect, digest: verityDigest(contentOf('good')) });
     case 'malformed': {
       const metacopy = metacopyValue(verityDigest(content));
       metacopy[3] = 2;
-      return external(content.length, { redirect }, { metacopy });
+      return external(size, { redirect }, { metacopy });
     }
     case 'none':
-      return external(content.length, { redirect });
+      return external(size, { redirect });
   }
 }
 

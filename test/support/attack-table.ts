@@ -3,7 +3,10 @@
 
 import type { AttackReport, Mode } from './attacks.mjs';
 
-const columns: readonly [title: string, holds: (mode: Mode) => boolean][] = [
+export type Columns = readonly (readonly [title: string, holds: (mode: Mode) => boolean])[];
+
+/** Without the kernel's fs-verity, where the engines `auto` and `user` are the same. */
+const columnsWithoutVerity: Columns = [
   ['off', ({ policy }) => policy === 'off'],
   ['if-present', ({ policy, engine }) => policy === 'if-present' && engine !== 'kernel'],
   ['if-present, kernel', ({ policy, engine }) => policy === 'if-present' && engine === 'kernel'],
@@ -11,12 +14,23 @@ const columns: readonly [title: string, holds: (mode: Mode) => boolean][] = [
   ['require, kernel', ({ policy, engine }) => policy === 'require' && engine === 'kernel'],
 ];
 
+/** With it, where each engine is different. */
+export const columnsWithVerity: Columns = [
+  ['off', ({ policy }) => policy === 'off'],
+  ...(['if-present', 'require'] as const).flatMap((wanted) =>
+    (['auto', 'kernel', 'user'] as const).map(
+      (by) =>
+        [`${wanted}, ${by}`, ({ policy, engine }: Mode) => policy === wanted && engine === by] as const,
+    ),
+  ),
+];
+
 const nothingToRead = '-';
 
 /** What came of each attack, by table, column and row. Modes that should agree show what each does. */
 export type Cells = Record<string, Record<string, Record<string, string>>>;
 
-export function cellsOf(report: AttackReport): Cells {
+export function cellsOf(report: AttackReport, columns: Columns = columnsWithoutVerity): Cells {
   const cells: Cells = {};
   const rows = new Set(report.cells.flatMap((each) => Object.keys(each.cells)));
   for (const at of ['open', 'read'])

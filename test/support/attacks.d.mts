@@ -11,8 +11,17 @@ export interface Mode {
 export interface AttackedFile {
   size?: number;
   digest?: 'right' | 'right-sha512' | 'none' | 'other' | 'malformed';
-  before?: (path: string) => void;
-  late?: (path: string) => void;
+  excess?: number;
+  enabled?: 'sha256' | 'sha512' | 'none';
+  guest?: boolean;
+  before?: (path: string, system: System) => void;
+  late?: (path: string, system: System) => void;
+}
+
+/** What a guest has beside the host. */
+export interface System {
+  enable: (path: string, algorithm: 'sha256' | 'sha512') => void;
+  damage: (path: string, at: number) => void;
 }
 
 /** A mount with what it has logged so far. */
@@ -26,6 +35,9 @@ export interface AttackOptions {
   store: string;
   mount: (args: string[]) => AttackedMount | Promise<AttackedMount>;
   modes?: readonly Mode[];
+  system?: System;
+  /** Another mount of the image, to compare with. */
+  oracle?: string;
 }
 
 export interface AttackReport {
@@ -35,6 +47,8 @@ export interface AttackReport {
   late: Record<string, string>;
   /** Good files that could not be read. */
   lost: { mode: Mode; after: string; good: string; found: string }[];
+  /** What came of each row at the other mount. */
+  oracle?: Record<string, string>;
 }
 
 export declare const files: Readonly<Record<string, AttackedFile>>;
@@ -46,5 +60,6 @@ export declare function objectPathOf(name: string): string;
 export declare function fileNameOf(name: string): string;
 export declare function flip(path: string, at: number): void;
 export declare function writeObjects(store: string): void;
-export declare function attackBefore(store: string): Record<string, string>;
+export declare function enableObjects(store: string, system: Pick<System, 'enable'>): void;
+export declare function attackBefore(store: string, system?: System): Record<string, string>;
 export declare function runAttacks(options: AttackOptions): Promise<AttackReport>;

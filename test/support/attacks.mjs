@@ -2,8 +2,8 @@
 // it runs on the host and in a guest alike; what should come of them is said in the tests.
 //
 //   writeObjects(store)       the good objects, in a directory
+//   enableObjects(store, …)   gives them the kernel's fs-verity, where there is any
 //   attackBefore(store)       what an attacker does to some of them before anybody mounts
-//                             (a guest enables fs-verity before or after it)
 //   runAttacks({ store, … })  mounts once for each mode, reads, attacks what is open, reads again
 //
 // The image comes from attack-image.ts, on the host. Every attack has an object of its own, so that
@@ -16,6 +16,7 @@ import {
   closeSync,
   mkdirSync,
   openSync,
+  readFileSync,
   readSync,
   renameSync,
   rmSync,
@@ -51,7 +52,8 @@ export function flip(path, at) {
   utimesSync(path, atime, mtime);
 }
 
-const flipMiddle = (path) => flip(path, Math.floor(statSync(path).size / 2));
+const middleOf = (path) => Math.floor(statSync(path).size / 2);
+const flipMiddle = (path) => flip(path, middleOf(path));
 const shorten = (path) => truncateSync(path, statSync(path).size - 1);
 const lengthen = (path) => appendFileSync(path, '\0');
 const remove = (path) => rmSync(path);
@@ -62,21 +64,41 @@ function replace(path) {
   renameSync(`${path}.new`, path);
 }
 
+/** A copy in its place, with a change, and with fs-verity of its own if `isEnabled`. */
+const copied =
+  (change, isEnabled = false) =>
+  (path, { enable }) => {
+    const bytes = readFileSync(path);
+    writeFileSync(`${path}.new`, change(bytes) ?? bytes);
+    if (isEnabled) enable(`${path}.new`, 'sha256');
+    renameSync(`${path}.new`, path);
+  };
+const same = () => undefined;
+const flippedIn = (bytes) => void (bytes[bytes.length >> 1] ^= 0x40);
+const shortenedIn = (bytes) => bytes.subarray(0, -1);
+const lengthenedIn = (bytes) => Buffer.concat([bytes, Buffer.of(0)]);
+const replacedIn = (bytes) => bytesOf(bytes.length, 999);
+/** Below the filesystem, which does not notice. */
+const damage = (path, { damage: damageAt }) => damageAt(path, middleOf(path));
+
 /**
  * The files of the image. `digest` is what the image says of the object: `right` (SHA-256),
  * `right-sha512`, `none`, `other` (of another content), or `malformed` (SHA-512's number with 32
  * bytes). `before` is done to the object before the mount, `late` while a file of it is open and has
- * been read.
+ * been read. `excess`: so many bytes more than the object has are said to be in the file. `enabled`: the
+ * algorithm with which the object has fs-verity (that of the image's digest), or none. `guest`: only
+ * where there is fs-verity.
  */
 export const files = {
   good: {},
   'good, large': { size: LARGE },
   'good, sha512': { digest: 'right-sha512' },
-  'good, not enabled': {},
+  'good, not enabled': { enabled: 'none' },
   'no digest': { digest: 'none' },
   'other digest': { digest: 'other' },
   'other digest, large': { digest: 'other', size: LARGE },
   'malformed digest': { digest: 'malformed' },
+  'wrong size': { excess: 1 },
   replaced: { before: replace },
   flipped: { before: flipMiddle },
   'flipped, large': { before: flipMiddle, size: LARGE },
@@ -84,11 +106,27 @@ export const files = {
   truncated: { before: shorten },
   longer: { before: lengthen },
   missing: { before: remove },
+  'other algorithm': { enabled: 'sha512', guest: true },
+  'other algorithm in the image': { digest: 'right-sha512', enabled: 'sha256', guest: true },
+  'replaced, enabled': { before: copied(replacedIn, true), guest: true },
+  copied: { before: copied(same), guest: true },
+  'copied, enabled': { before: copied(same, true), guest: true },
+  'flipped copy': { before: copied(flippedIn), guest: true },
+  'flipped copy, enabled': { before: copied(flippedIn, true), guest: true },
+  'truncated copy': { before: copied(shortenedIn), guest: true },
+  'truncated copy, enabled': { before: copied(shortenedIn, true), guest: true },
+  'longer copy, enabled': { before: copied(lengthenedIn, true), guest: true },
+  'damaged disk': { before: damage, guest: true },
+  'damaged disk, large': { before: damage, size: LARGE, guest: true },
+  'damaged disk, no digest': { before: damage, digest: 'none', guest: true },
   'late flip': { late: flipMiddle },
   'late flip, large': { late: flipMiddle, size: LARGE },
   'late truncation': { late: shorten },
   'late replacement': { late: replace },
   'late removal': { late: remove },
+  'late replacement, enabled': { late: copied(replacedIn, true), guest: true },
+  'late damage on disk': { late: damage, guest: true },
+  'late damage on disk, large': { late: damage, size: LARGE, guest: true },
   // The log line of one of these comes after all lines of what was read before it.
   'barrier 1': { before: remove },
   'barrier 2': { before: remove },
@@ -96,7 +134,8 @@ export const files = {
 };
 
 const isBarrier = (name) => name.startsWith('barrier');
-const names = Object.keys(files).filter((name) => !isBarrier(name));
+/** `system` is what a guest has beside the host: `enable(path, algorithm)` and `damage(path, at)`. */
+const isThere = (system) => (name) => system !== undefined || files[name].guest !== true;
 const barriers = Object.keys(files).filter(isBarrier);
 const numberOf = (name) => Object.keys(files).indexOf(name);
 const goodNames = ['good', 'good, large'];
@@ -127,10 +166,18 @@ export function writeObjects(store) {
   }
 }
 
+/** Gives fs-verity to all objects that are meant to have it. */
+export function enableObjects(store, { enable }) {
+  for (const [name, { enabled, digest }] of Object.entries(files)) {
+    const algorithm = enabled ?? (digest === 'right-sha512' ? 'sha512' : 'sha256');
+    if (algorithm !== 'none') enable(join(store, objectPathOf(name)), algorithm);
+  }
+}
+
 /** `done`, or the errno of an attack that the system does not let happen. */
-function attempt(attack, path) {
+function attempt(attack, path, system) {
   try {
-    attack(path);
+    attack(path, system);
     return 'done';
   } catch (error) {
     if (error.code === undefined) throw error;
@@ -139,10 +186,11 @@ function attempt(attack, path) {
 }
 
 /** What became of each attack, by name. */
-export function attackBefore(store) {
+export function attackBefore(store, system) {
   const attacked = Object.keys(files).filter((name) => files[name].before !== undefined);
+  const outcomeOf = (name) => attempt(files[name].before, join(store, objectPathOf(name)), system);
   return Object.fromEntries(
-    attacked.map((name) => [name, attempt(files[name].before, join(store, objectPathOf(name)))]),
+    attacked.filter(isThere(system)).map((name) => [name, outcomeOf(name)]),
   );
 }
 
@@ -158,6 +206,9 @@ export const argumentsOf = ({ policy, engine, at }) => [
   policy,
   '--verify-engine',
   engine,
+  // With passthrough, what is read later is the kernel's business: e2e/data-modes.test.ts.
+  '--data',
+  'daemon',
   '--verify-at',
   at,
 ];
@@ -242,8 +293,8 @@ class Observed {
   async visit(row, name, how) {
     const found = await this.#look(name, how);
     this.cells.set(row, (await this.#hasCounted()) ? `${found}, counted` : found);
-    // Where the kernel is required and has no fs-verity, there are no good files.
-    if (this.cells.get('good') !== 'right') return [];
+    // The kernel's own mount is no concern of ours. Where the kernel is required and has no fs-verity, there are no good files.
+    if (this.mode === undefined || this.cells.get('good') !== 'right') return [];
     const lost = [];
     for (const good of goodNames) {
       const instead = await this.#look(good);
@@ -255,6 +306,7 @@ class Observed {
   /** Whether a refusal has been counted since this was asked last. */
   async #hasCounted() {
     const { pid, events } = this.mount;
+    if (pid === undefined) return false;
     const statistics = () => events().filter(({ msg }) => msg === 'verification so far');
     const before = statistics().length;
     process.kill(pid, 'SIGUSR1');
@@ -268,6 +320,7 @@ class Observed {
 
   /** Adds to the cells of these rows whether a line about the file was logged since the last time. */
   async addLog(rows, barrier) {
+    if (this.mount.events === undefined) return;
     await this.#look(barrier);
     const linesOf = (name) =>
       this.mount.events().filter(({ path }) => path === `/${fileNameOf(name)}`).length;
@@ -287,13 +340,17 @@ class Observed {
  * - cells: for each mode, by row, what came of it and whether it was counted and logged
  * - late: what became of the attacks on open files, by name
  * - lost: good files that could not be read; none is right
+ * - oracle: by row, what came of it at the mountpoint `oracle`, which is not ours
  */
-export async function runAttacks({ store, mount, modes: wanted = modes }) {
+export async function runAttacks({ store, mount, modes: wanted = modes, system, oracle }) {
   const reading = new Reader();
+  const names = Object.keys(files).filter(isThere(system)).filter((name) => !isBarrier(name));
   try {
-    const observed = await Promise.all(
+    const ours = await Promise.all(
       wanted.map(async (mode) => new Observed(reading, mode, await mount(argumentsOf(mode)))),
     );
+    const theirs = oracle && new Observed(reading, undefined, { mountpoint: oracle });
+    const observed = theirs === undefined ? ours : [...ours, theirs];
     const late = {};
     const lost = [];
     /** One phase: each row is a file read in some way, and perhaps attacked then. */
@@ -303,7 +360,9 @@ export async function runAttacks({ store, mount, modes: wanted = modes }) {
         const isOpen = ({ cells }) => !cells.get(`${name}: first`).startsWith('open');
         const visited = how.kept ? observed.filter(isOpen) : observed;
         lost.push(...(await Promise.all(visited.map((each) => each.visit(row, name, how)))).flat());
-        if (attack !== undefined) late[name] = attempt(attack, join(store, objectPathOf(name)));
+        if (attack !== undefined) {
+          late[name] = attempt(attack, join(store, objectPathOf(name)), system);
+        }
       }
       const rowNames = rows.map(({ row, name }) => [row, name]);
       await Promise.all(observed.map((each) => each.addLog(rowNames, barrier)));
@@ -330,7 +389,8 @@ export async function runAttacks({ store, mount, modes: wanted = modes }) {
     return {
       late,
       lost,
-      cells: observed.map(({ mode, cells }) => ({ mode, cells: Object.fromEntries(cells) })),
+      cells: ours.map(({ mode, cells }) => ({ mode, cells: Object.fromEntries(cells) })),
+      oracle: theirs && Object.fromEntries(theirs.cells),
     };
   } finally {
     reading.end();

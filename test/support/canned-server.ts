@@ -1,6 +1,7 @@
 // The dispatcher without a kernel: requests are made by hand, replies taken apart. Objects are real
 // files opened by the real addon; only /dev/fuse is missing.
 
+import type { Passthrough } from '../../src/filesystem/contents.ts';
 import type { Problem } from '../../src/filesystem/problems.ts';
 import { StatisticsSource } from '../../src/filesystem/statistics.ts';
 import {
@@ -25,8 +26,8 @@ import { prepareFilesystem } from '../../src/fuse/serving.ts';
 import { type Deferrals, type RequestCaller, Slot } from '../../src/fuse/slot.ts';
 import { REPLY_BUFFER_SIZE, type VerificationSetup } from '../../src/fuse/worker-setup.ts';
 import { Image } from '../../src/image-reader/index.ts';
-import { loadNative } from '../../src/native.ts';
-import { verificationSetup } from './verification.ts';
+import { loadNative, type NativeAddon } from '../../src/native.ts';
+import { filesystemSetup } from './verification.ts';
 
 export interface CannedOptions {
   basedirs?: readonly number[];
@@ -34,9 +35,11 @@ export interface CannedOptions {
   seesTrusted?: boolean;
   verification?: Partial<VerificationSetup>;
   deferrals?: Deferrals;
-  /** How many objects may be open, and a word of shared memory in which they are counted. */
-  openObjects?: SharedArrayBuffer;
-  openObjectsLimit?: number;
+  /** Of createFileTable; one of its own otherwise, which goes with the server. */
+  fileTable?: number;
+  passthrough?: Passthrough;
+  /** To the filesystem, instead of the real one. */
+  addon?: NativeAddon;
 }
 
 export interface CannedReply {
@@ -45,6 +48,14 @@ export interface CannedReply {
   unique: bigint;
   body: Uint8Array;
   view: DataView;
+}
+
+export interface CannedOpen {
+  /** 0 or a negative errno. */
+  error: number;
+  handle: number;
+  openFlags: number;
+  backingId: number;
 }
 
 export interface ListedEntry {
@@ -73,18 +84,17 @@ export class CannedServer {
   constructor(image: Uint8Array, options: CannedOptions = {}) {
     const opened = Image.open(image);
     const native = loadNative();
-    const filesystem = prepareFilesystem(
-      native,
-      opened,
-      {
-        basedirs: options.basedirs ?? [],
-        acl: options.acl ?? true,
-        verification: verificationSetup(options.verification),
-        ...(options.openObjects && { openObjects: options.openObjects }),
-        openObjectsLimit: options.openObjectsLimit ?? 0,
-      },
-      (problem) => this.problems.push(problem),
+    const setup = filesystemSetup(native, options.basedirs ?? [], {
+      acl: options.acl ?? true,
+      verification: options.verification,
+      passthrough: options.passthrough ?? 'never',
+      ...(options.fileTable !== undefined && { fileTable: options.fileTable }),
+    });
+    const filesystem = prepareFilesystem(options.addon ?? native, opened, setup, (problem) =>
+      this.problems.push(problem),
     );
+    // It has its users.
+    if (options.fileTable === undefined) native.destroyFileTable(setup.fileTable);
     const reply = new Uint8Array(REPLY_BUFFER_SIZE);
     // A session on an unconnected device serves for its readObject.
     const session = new native.Session(
@@ -179,13 +189,14 @@ export class CannedServer {
     return body;
   }
 
-  open(nodeid: number, flags = 0): { error: number; handle: number; openFlags: number } {
+  open(nodeid: number, flags = 0): CannedOpen {
     const body = new Uint8Array(OPEN_IN.SIZE);
     new DataView(body.buffer).setUint32(OPEN_IN.FLAGS, flags, true);
     const { error, view } = this.request(Opcode.OPEN, nodeid, body);
-    if (error < 0) return { error, handle: 0, openFlags: 0 };
+    if (error < 0) return { error, handle: 0, openFlags: 0, backingId: 0 };
     const handle = Number(view.getBigUint64(OPEN_OUT.FH, true));
-    return { error, handle, openFlags: view.getUint32(OPEN_OUT.OPEN_FLAGS, true) };
+    const openFlags = view.getUint32(OPEN_OUT.OPEN_FLAGS, true);
+    return { error, handle, openFlags, backingId: view.getInt32(OPEN_OUT.BACKING_ID, true) };
   }
 
   read(nodeid: number, handle: number, offset: number, size: number): CannedReply {

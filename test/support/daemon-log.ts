@@ -24,10 +24,9 @@ export async function countsOf(mount: OurMount): Promise<VerificationCounts> {
   const before = statistics().length;
   process.kill(mount.pid, 'SIGUSR1');
   await waitUntil('SIGUSR1 is answered', () => statistics().length > before);
-  const { byKernel, remembered, computed, refusedObjects, refusedReads } = statistics().at(
-    -1,
-  ) as LogEvent & VerificationCounts;
-  return { byKernel, remembered, computed, refusedObjects, refusedReads };
+  const { reopened, byKernel, remembered, computed, refusedObjects, refusedReads } =
+    statistics().at(-1) as LogEvent & VerificationCounts;
+  return { reopened, byKernel, remembered, computed, refusedObjects, refusedReads };
 }
 
 /** What it had verified when it ended. */

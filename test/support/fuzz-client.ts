@@ -16,11 +16,11 @@ import {
 import { Dispatcher } from '../../src/fuse/dispatch.ts';
 import { Reply } from '../../src/fuse/reply.ts';
 import { Request } from '../../src/fuse/request.ts';
-import { prepareFilesystem } from '../../src/fuse/serving.ts';
+import { type FilesystemSetup, prepareFilesystem } from '../../src/fuse/serving.ts';
 import { Slot } from '../../src/fuse/slot.ts';
 import { Image } from '../../src/image-reader/index.ts';
 import type { NativeAddon } from '../../src/native.ts';
-import { verificationSetup } from './verification.ts';
+import { filesystemSetup } from './verification.ts';
 
 const LIST_SIZE = 65_536;
 const XATTR_ROOM = 65_536;
@@ -38,6 +38,7 @@ export class FuzzClient {
   readonly #reply = new Uint8Array(OUT_HEADER.SIZE + 0x2_0000);
   readonly #replyView = new DataView(this.#reply.buffer);
   readonly #native: NativeAddon;
+  readonly #setup: FilesystemSetup;
   readonly #bugs: unknown[] = [];
   readonly #dispatcher = new Dispatcher((error) => this.#bugs.push(error));
   readonly #names = new Uint8Array(XATTR_ROOM);
@@ -47,6 +48,7 @@ export class FuzzClient {
 
   constructor(native: NativeAddon) {
     this.#native = native;
+    this.#setup = filesystemSetup(native, []);
   }
 
   /**
@@ -56,8 +58,7 @@ export class FuzzClient {
    */
   walk(bytes: Uint8Array): WalkFacts {
     const image = Image.open(bytes);
-    const setup = { basedirs: [], acl: true, verification: verificationSetup() };
-    const filesystem = prepareFilesystem(this.#native, image, setup, () => {});
+    const filesystem = prepareFilesystem(this.#native, image, this.#setup, () => {});
     this.#slot = new Slot(
       new Request(this.#request),
       new Reply(this.#reply),

@@ -31,6 +31,8 @@ const filesystem = prepareFilesystem(
   {
     basedirs: [native.openBasedir(basedir)],
     acl: true,
+    passthrough: 'never',
+    fileTable: native.createFileTable(256, 16),
     verification: {
       policy: 'if-present',
       engine: 'auto',

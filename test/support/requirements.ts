@@ -12,7 +12,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { release, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe } from 'vitest';
 import { commandPath, python } from './command.ts';
@@ -83,6 +83,13 @@ function canMountKernelComposefs(): boolean {
 
 export const needsRoot: Requirement = requirement('root', () => process.getuid?.() === 0);
 export const needsFuse: Requirement = requirement('/dev/fuse', canOpenDevice);
+export const needsPassthrough: Requirement = requirement(
+  'Linux 6.9 or later, for passthrough',
+  () => {
+    const [major = 0, minor = 0] = release().split('.').map(Number);
+    return major > 6 || (major === 6 && minor >= 9);
+  },
+);
 export const needsFusermount: Requirement = requirement('fusermount3', () =>
   succeeds('fusermount3', '--version'),
 );

@@ -32,7 +32,7 @@ const buildDependencies = new Set(['node-addon-api', 'node-gyp']);
 const programs = ['busybox', 'mkfs.ext4', 'fsverity'];
 
 /** Built into some kernels and modules of others. Loaded in this order, after what they need. */
-const wantedModules = ['fuse', 'loop', 'erofs', 'overlay', 'ext4'];
+const wantedModules = ['fuse', 'loop', 'erofs', 'overlay', 'ext4', 'sha512_generic'];
 
 const readJson = (path: string): Record<string, unknown> =>
   JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;

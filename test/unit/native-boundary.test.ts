@@ -35,7 +35,7 @@ describe('wrong arguments of functions', () => {
       // The kinds of the parameters: d descriptor, m descriptor or none (negative), s string,
       // w 32-bit word, o offset, p priority, l length, b bytes, f facts; of fs-verity: r readable
       // descriptor, n packed paths, h algorithm, z block size, a salt, v variant, q size, g words of
-      // progress.
+      // progress; of tables of files: t table, c count of descriptors, i idle ones.
       const signatures: Record<string, string> = {
         wake: 'd',
         cloneDevice: 'd',
@@ -58,6 +58,9 @@ describe('wrong arguments of functions', () => {
         hashRange: 'rqlhzav',
         measureObject: 'rfhg',
         forgetObjects: '',
+        allowPassthrough: 'td',
+        destroyFileTable: 't',
+        createFileTable: 'ci',
       };
       const detached = (array: Uint8Array | BigInt64Array): unknown => {
         structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
@@ -110,6 +113,9 @@ describe('wrong arguments of functions', () => {
       // Every descriptor that the process has, libuv's own among them.
       for (let fd = 0; fd < 40; fd++) values.push([`descriptor ${fd}`, fd]);
 
+      // Its number is no argument of the others: it is destroyed at once.
+      let tables = native.createFileTable(1, 1);
+      native.destroyFileTable(tables);
       const expected = (kind: string, name: string, value: unknown): string[] => {
         if (kind === 's') {
           return typeof value === 'string' ? ['RangeError'] : ['TypeError'];
@@ -126,10 +132,13 @@ describe('wrong arguments of functions', () => {
         const length = name === 'hashRange' ? 2 ** 26 : 64;
         const variants = native.verityVariants(1).length - 1;
         const highests = { w: 2 ** 32 - 1, o: 2 ** 53, p: 7, l: length, h: 2, v: variants };
-        const highest = { ...highests, q: 2 ** 53 }[kind] ?? 0;
-        const lowest = { o: -(2 ** 53), h: 1 }[kind] ?? 0;
+        const others = { q: 2 ** 53, t: 2 ** 32 - 1, c: 2 ** 20, i: 2 ** 20 };
+        const highest = { ...highests, ...others }[kind] ?? 0;
+        const lowest = { o: -(2 ** 53), h: 1, c: 1 }[kind] ?? 0;
         const fits = Number.isInteger(value) && value >= lowest && value <= highest;
         if (!fits) return ['RangeError'];
+        // Every table gets a number of its own.
+        if (kind === 'c' || kind === 'i') return [String(++tables)];
         if (name === 'verityVariants') return [String(native.verityVariants(value))];
         // -EINVAL: the kernel looks at the flags of umount2 before the path.
         return 'vhlq'.includes(kind) && name !== 'openObject' && name !== 'openObjectByWalk'
@@ -170,7 +179,9 @@ describe('wrong arguments of functions', () => {
         }
         const foreign = outcome(() => call.apply(Symbol('this'), kinds.map(usual)));
         const usualResults = ['-9', '-2', '-1', 'undefined', '[object Promise]', variantNames];
-        if (!(name === 'forgetObjects' ? ['0'] : usualResults).includes(foreign)) {
+        if (name === 'forgetObjects') usualResults.splice(0, Infinity, '0');
+        if (name === 'createFileTable') usualResults.splice(0, Infinity, String(++tables));
+        if (!usualResults.includes(foreign)) {
           wrong.push(`${name} with a foreign this: ${foreign}`);
         }
       }
@@ -643,6 +654,294 @@ describe('an ObjectVerifier', () => {
     );
     // The digest is never the one of zeros.
     expect(result).toEqual([-4101, -4101, -4101, 1]);
+  });
+});
+
+describe('an OpenFiles', () => {
+  it('checks every argument of its constructor, and its table', () => {
+    const wrong = runInChild<string[]>((native) => {
+      const Files = native.OpenFiles as unknown as new (...args: unknown[]) => unknown;
+      const plain = native.OpenFiles as unknown as (...args: unknown[]) => unknown;
+      const wrong: string[] = [];
+      const attempt = (name: string, title: string, run: () => unknown): void => {
+        let got: string;
+        try {
+          got = String(run());
+        } catch (error) {
+          got = (error as Error).constructor.name;
+        }
+        if (got !== name) wrong.push(`${title}: ${got}, not ${name}`);
+      };
+      const detached = (array: BigInt64Array): BigInt64Array => {
+        structuredClone(array.buffer, { transfer: [array.buffer as ArrayBuffer] });
+        return array;
+      };
+      const table = native.createFileTable(1, 1);
+      const good = (): unknown[] => [table, new BigInt64Array(6), new BigInt64Array(1)];
+      const nothing = [undefined, null, true, Symbol('x'), {}, [1], () => 1, 3n, 'x', Object(3)];
+      const views = [
+        new DataView(new ArrayBuffer(64)),
+        new ArrayBuffer(64),
+        new SharedArrayBuffer(64),
+        new Float64Array(64),
+        new Uint8Array(64),
+        new BigUint64Array(6),
+        new Proxy(new BigInt64Array(6), {}),
+      ];
+      for (let i = 0; i < 3; i++) {
+        for (const value of [
+          ...nothing,
+          ...views,
+          ...(i === 0 ? [new BigInt64Array(6)] : [4096]),
+        ]) {
+          attempt('TypeError', `argument ${i + 1} ${Object.prototype.toString.call(value)}`, () => {
+            return new Files(...good().with(i, value));
+          });
+        }
+        attempt('TypeError', `${i} arguments`, () => new Files(...good().slice(0, i)));
+      }
+      for (const number of [
+        0,
+        table + 1,
+        -1,
+        0.5,
+        2 ** 32,
+        2 ** 32 + table,
+        Number.NaN,
+        Infinity,
+      ]) {
+        attempt('RangeError', `table ${number}`, () => new Files(...good().with(0, number)));
+      }
+      for (const [i, size] of [
+        [1, 5],
+        [1, 0],
+        [2, 0],
+      ] as const) {
+        const short = new BigInt64Array(size);
+        attempt('RangeError', `${size} words`, () => new Files(...good().with(i, short)));
+        const gone = detached(new BigInt64Array(6));
+        attempt('RangeError', 'detached words', () => new Files(...good().with(i, gone)));
+      }
+      attempt('TypeError', 'without new', () => plain(...good()));
+      attempt('TypeError', 'with a receiver', () => Reflect.apply(plain, {}, good()));
+      for (const [i, value] of [
+        [1, new BigInt64Array(new SharedArrayBuffer(48))],
+        [1, new BigInt64Array(100)],
+        [2, new BigInt64Array(new SharedArrayBuffer(8))],
+        [2, new BigInt64Array(100)],
+      ] as const) {
+        attempt('[object Object]', `argument ${i + 1}`, () => new Files(...good().with(i, value)));
+      }
+      native.destroyFileTable(table);
+      attempt('RangeError', 'a table that was destroyed', () => new Files(...good()));
+      return wrong;
+    });
+    expect(wrong).toEqual([]);
+  });
+
+  it('checks the arguments of its methods, and their receiver', () => {
+    const wrong = runInChild<string[]>(
+      (native, { addonPath, input, require }) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        const wrong: string[] = [];
+        const attempt = (name: string, title: string, run: () => unknown): void => {
+          let got: string;
+          try {
+            got = String(run());
+          } catch (error) {
+            got = (error as Error).constructor.name;
+          }
+          if (got !== name) wrong.push(`${title}: ${got}, not ${name}`);
+        };
+        type Methods = Record<string, (...args: unknown[]) => unknown>;
+        const make = (addon: typeof native): Methods => {
+          const [facts, backing] = [new BigInt64Array(6), new BigInt64Array(1)];
+          const table = addon.createFileTable(1, 1);
+          return new addon.OpenFiles(table, facts, backing) as unknown as Methods;
+        };
+        const files = make(native);
+        // The arguments of each method with what it says of them.
+        const methods: Record<string, [string, ...number[]]> = {
+          acquire: ['-2', 1],
+          acquireAny: ['-2', 1],
+          insert: ['-9', 1, 999_999, 1],
+          release: ['-9', 1],
+          forget: ['undefined'],
+          trim: ['0'],
+          backingError: ['0'],
+        };
+        const nothing = [undefined, null, true, Symbol('x'), {}, [1], () => 1, 3n, '1', Object(1)];
+        for (const [name, [result, ...good]] of Object.entries(methods)) {
+          const call = (...args: unknown[]): unknown => files[name]!(...args);
+          attempt(result, name, () => call(...good));
+          attempt(result, `${name} with more arguments`, () => call(...good, {}, 'x', Symbol('x')));
+          for (let i = 0; i < good.length; i++) {
+            for (const value of nothing) {
+              const title = `${name}, argument ${i + 1} ${Object.prototype.toString.call(value)}`;
+              attempt('TypeError', title, () => call(...good.with(i, value as number)));
+            }
+            attempt('TypeError', `${name}, ${i} arguments`, () => call(...good.slice(0, i)));
+          }
+          if (good.length === 0) continue;
+          for (const nid of [-1, 0.5, Number.NaN, 2 ** 53 + 2, 1e308, Infinity, -Infinity]) {
+            attempt('RangeError', `${name} of ${nid}`, () => call(...good.with(0, nid)));
+          }
+          for (const nid of [0, 2 ** 53]) {
+            attempt(result, `${name} of ${nid}`, () => call(...good.with(0, nid)));
+          }
+        }
+        for (const passthrough of [-1, 2, 0.5, 256, 2 ** 32, Number.NaN]) {
+          attempt('RangeError', `${passthrough}`, () => files['insert']!(1, 999_999, passthrough));
+        }
+        for (const fd of [-1, -2, 0.5, Number.NaN, 2 ** 20, 2 ** 31, 2 ** 40, 1e308, Infinity]) {
+          attempt('-9', `descriptor ${fd}`, () => files['insert']!(1, fd, 0));
+        }
+        for (let fd = 0; fd < 40; fd++) {
+          attempt('-9', `descriptor ${fd}`, () => files['insert']!(1, fd, 0));
+        }
+
+        // A copy of the library under another name is another addon with classes of its own.
+        const copyPath = `${input}/copy-for-files.node`;
+        fs.copyFileSync(addonPath, copyPath);
+        const foreign = make(require(copyPath) as typeof native);
+        const prototype = native.OpenFiles.prototype as unknown as Methods;
+        const bytes = new Uint8Array(64);
+        const hasher = new native.BlockHasher(1, 4096, new Uint8Array(0), 0, bytes, bytes);
+        const verifier = new native.ObjectVerifier(
+          bytes,
+          new BigInt64Array(6),
+          new Uint8Array(65),
+          0,
+          1,
+        );
+        const receivers: unknown[] = [{}, null, undefined, 1, native, native.OpenFiles];
+        receivers.push(foreign, hasher, verifier, prototype, Object.create(prototype));
+        receivers.push(Object.create(files), new Proxy(files, {}));
+        for (const [name, [, ...good]] of Object.entries(methods)) {
+          for (const [i, receiver] of receivers.entries()) {
+            attempt('TypeError', `${name}, receiver ${i}`, () => {
+              return Reflect.apply(prototype[name]!, receiver, good);
+            });
+          }
+        }
+        attempt('TypeError', 'a verifier’s method', () => {
+          return Reflect.apply(verifier.verify, files, [999_999, 1, 0]);
+        });
+        class Derived extends native.OpenFiles {}
+        const derived = new Derived(
+          native.createFileTable(1, 1),
+          new BigInt64Array(6),
+          new BigInt64Array(1),
+        );
+        attempt('-2', 'a subclass', () => derived.acquire(1));
+        return wrong;
+      },
+      { input: folder },
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('leaves descriptors alone that are none of objects, however often they are inserted', () => {
+    const outcome = runInChild<unknown>(
+      (native, { countDescriptors, input, require }) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/inserted`, 'content');
+        const facts = new BigInt64Array(6);
+        const table = native.createFileTable(10, 10);
+        const files = new native.OpenFiles(table, facts, new BigInt64Array(1));
+        const base = native.openBasedir(input);
+        const before = countDescriptors();
+        for (let fd = 0; fd < 5000; fd++) files.insert(fd, fd, 1);
+        const after = countDescriptors();
+        // One that the caller has closed in spite of having given it away, or gives away twice.
+        const open = (): number => native.openObject(base, Buffer.from('inserted'), 8, facts);
+        const fd = open();
+        const answers = [files.insert(1, fd, 0) === fd, native.closeDescriptor(fd)];
+        answers.push(files.acquire(1), files.insert(1, fd, 0), files.release(1));
+        const other = open();
+        answers.push(files.insert(2, other, 0) === other, files.insert(2, other, 0) === other);
+        files.forget();
+        files.release(2);
+        files.release(2);
+        native.closeDescriptor(base);
+        native.destroyFileTable(table);
+        return [after - before, answers];
+      },
+      { input: folder },
+    );
+    expect(outcome).toEqual([0, [true, 0, -2, -9, 0, true, true]]);
+  });
+
+  it('keeps its arrays and its table as long as it lives, and no longer', () => {
+    const [held, collected, open, closed] = runInChild<[number, number, number, number]>(
+      async (native, { countDescriptors, input, require }) => {
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/held-file`, 'content');
+        const base = native.openBasedir(input);
+        const before = countDescriptors();
+        const refs: WeakRef<object>[] = [];
+        const make = (): unknown => {
+          const [facts, backing] = [new BigInt64Array(6), new BigInt64Array(1)];
+          refs.push(new WeakRef(facts), new WeakRef(backing));
+          const table = native.createFileTable(10, 10);
+          const files = new native.OpenFiles(table, facts, backing);
+          native.destroyFileTable(table);
+          files.insert(1, native.openObject(base, Buffer.from('held-file'), 9, facts), 0);
+          return files;
+        };
+        const alive = (): number => refs.filter((ref) => ref.deref() !== undefined).length;
+        const idle = async (): Promise<void> => {
+          for (let i = 0; i < 5; i++) {
+            globalThis.gc!();
+            await new Promise((resolve) => setTimeout(resolve, 5));
+          }
+        };
+        const kept = Array.from({ length: 100 }, make);
+        await idle();
+        const [held, open] = [alive(), countDescriptors() - before];
+        kept.length = 0;
+        await idle();
+        return [held, alive(), open, countDescriptors() - before];
+      },
+      { input: folder, nodeArgs: ['--expose-gc'] },
+    );
+    expect([held, collected]).toEqual([200, 0]);
+    expect([open, closed]).toEqual([100, 0]);
+  });
+
+  it('ends with its worker, in use or not', () => {
+    const result = runInChild<number[]>(
+      async (native, { addonPath, countDescriptors, input, require }) => {
+        const { Worker } = require('node:worker_threads') as typeof import('node:worker_threads');
+        const fs = require('node:fs') as typeof import('node:fs');
+        fs.writeFileSync(`${input}/in-use`, 'content');
+        const first = new Worker('', { eval: true });
+        await new Promise((resolve) => first.once('exit', resolve));
+        const before = countDescriptors();
+        const base = native.openBasedir(input);
+        const table = native.createFileTable(10, 10);
+        const code = `const native = require(${JSON.stringify(addonPath)});
+          const facts = new BigInt64Array(6);
+          const files = new native.OpenFiles(${table}, facts, new BigInt64Array(1));
+          const open = () => native.openObject(${base}, Buffer.from('in-use'), 6, facts);
+          const { parentPort } = require('node:worker_threads');
+          parentPort.postMessage(files.insert(1, open(), 0) > 2 ? 0 : 1);
+          for (;;) {
+            files.acquire(1);
+            files.release(1);
+          }`;
+        const results: number[] = [];
+        for (let i = 0; i < 3; i++) {
+          const worker = new Worker(code, { eval: true });
+          results.push(await new Promise((resolve) => worker.once('message', resolve)));
+          await worker.terminate();
+        }
+        results.push(native.destroyFileTable(table), native.closeDescriptor(base));
+        return [...results, countDescriptors() - before];
+      },
+      { input: folder },
+    );
+    expect(result).toEqual([0, 0, 0, 0, 0, 0]);
   });
 });
 

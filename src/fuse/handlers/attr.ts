@@ -1,7 +1,7 @@
 // GETATTR, READLINK and STATFS.
 
 import { Errno } from '../../errors.ts';
-import { copyBytes } from '../../filesystem/composefs.ts';
+import { copyBytes } from '../../filesystem/copy-bytes.ts';
 import type { Slot } from '../slot.ts';
 
 export function getattr(slot: Slot): number {

@@ -2,19 +2,24 @@
 
 import { Errno } from '../../errors.ts';
 import { LSEEK_IN, OPEN_IN, OpenFlag, READ_IN, RELEASE_IN } from '../abi.ts';
+import { NO_OBJECT } from '../../filesystem/contents.ts';
 import type { Slot } from '../slot.ts';
 
 /** O_ACCMODE: everything but O_RDONLY (0) would write. */
 const ACCESS_MODE = 3;
 /** Contents cannot change, so the page cache survives every open; nothing is ever flushed. */
-const OPEN_FLAGS = OpenFlag.FOPEN_KEEP_CACHE | OpenFlag.FOPEN_NOFLUSH;
+const CACHED = OpenFlag.FOPEN_KEEP_CACHE | OpenFlag.FOPEN_NOFLUSH;
+/** The kernel reads the object by itself, through the object's own page cache. */
+const PASSTHROUGH = OpenFlag.FOPEN_PASSTHROUGH | OpenFlag.FOPEN_NOFLUSH;
 
 export function open(slot: Slot): number {
   // Never asked again: the kernel opens files by itself, and the first read opens the object.
   if (slot.filesystem.opensOnRead) return -Errno.ENOSYS;
   if ((slot.request.u32(OPEN_IN.FLAGS) & ACCESS_MODE) !== 0) return -Errno.EROFS;
   const handle = slot.filesystem.open(slot.nid);
-  return handle < 0 ? handle : slot.reply.open(handle, OPEN_FLAGS);
+  if (handle < 0) return handle;
+  const backingId = handle === NO_OBJECT ? 0 : slot.filesystem.backingId;
+  return slot.reply.open(handle, backingId === 0 ? CACHED : PASSTHROUGH, backingId);
 }
 
 export function read(slot: Slot): number {
@@ -36,5 +41,5 @@ export function lseek(slot: Slot): number {
 }
 
 export function release(slot: Slot): number {
-  return slot.filesystem.release(slot.request.u64(RELEASE_IN.FH));
+  return slot.filesystem.release(slot.nid, slot.request.u64(RELEASE_IN.FH));
 }

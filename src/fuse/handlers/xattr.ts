@@ -1,7 +1,7 @@
 // GETXATTR and LISTXATTR. A request with size 0 asks for the length only.
 
 import { Errno } from '../../errors.ts';
-import { copyBytes } from '../../filesystem/composefs.ts';
+import { copyBytes } from '../../filesystem/copy-bytes.ts';
 import { GETXATTR_IN } from '../abi.ts';
 import type { Slot } from '../slot.ts';
 

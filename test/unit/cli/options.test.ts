@@ -1,5 +1,5 @@
-// What the command line and mount options say about verification: every form, what wins, and what
-// contradicts itself.
+// What the command line and mount options say about verification and about who reads the objects: every
+// form, what wins, and what contradicts itself.
 
 import { describe, expect, it } from 'vitest';
 import { type CommandOptions, parseCommandLine } from '../../../src/cli/options.ts';
@@ -8,11 +8,14 @@ import { UsageError } from '../../../src/errors.ts';
 const sha256 = '0123456789abcdef'.repeat(4);
 const sha512 = sha256.repeat(2);
 
-function verification(...args: string[]): CommandOptions['verification'] {
+function options(...args: string[]): CommandOptions {
   const command = parseCommandLine([...args, '/image', '/mountpoint'], 'composefs-fuse');
   if (command.kind !== 'mount') throw new Error(command.kind);
-  return command.options.verification;
+  return command.options;
 }
+
+const verification = (...args: string[]): CommandOptions['verification'] =>
+  options(...args).verification;
 
 function refusal(...args: string[]): string {
   try {
@@ -174,5 +177,58 @@ describe('the digest of the image', () => {
   it('needs a value', () => {
     expect(refusal('-o', 'digest')).toBe('mount option digest needs a value: digest=…');
     expect(() => parseCommandLine(['--digest'], 'composefs-fuse')).toThrow(UsageError);
+  });
+});
+
+describe('who reads the objects', () => {
+  it.each([
+    [[], 'auto'],
+    [['--data', 'auto'], 'auto'],
+    [['--data', 'passthrough'], 'passthrough'],
+    [['--data=daemon'], 'daemon'],
+    [['-o', 'data=daemon'], 'daemon'],
+    [['-o', 'data=passthrough,ro'], 'passthrough'],
+    [['-o', 'data=passthrough', '-o', 'data=auto'], 'auto'],
+    [['-o', 'data=passthrough', '--data', 'daemon'], 'daemon'],
+    [['--data', 'auto', '-o', 'data=daemon'], 'auto'],
+    [['--data', 'passthrough', '--data', 'daemon'], 'daemon'],
+    [['--data', 'passthrough', '--verify-at', 'open'], 'passthrough'],
+    [['--data', 'passthrough', '--verity', 'require'], 'passthrough'],
+    [['--data', 'auto', '--verify-at', 'read'], 'auto'],
+    [['--data', 'daemon', '--verify-at', 'read'], 'daemon'],
+    [['--verify-at', 'read'], 'auto'],
+    // What counts is what is left of both.
+    [['-o', 'data=passthrough', '--data', 'auto', '--verify-at', 'read'], 'auto'],
+    [['-o', 'verify_at=read', '--data', 'passthrough', '--verify-at', 'open'], 'passthrough'],
+  ])('%j: %s', (args, data) => {
+    expect(options(...args).data).toBe(data);
+  });
+
+  it.each([
+    [['--data', 'kernel'], '--data is "kernel"; expected auto, passthrough, daemon'],
+    [['--data', 'Auto'], '--data is "Auto"; expected auto, passthrough, daemon'],
+    [['--data', ''], '--data is ""; expected auto, passthrough, daemon'],
+    [['-o', 'data=on'], 'mount option data is "on"; expected auto, passthrough, daemon'],
+    [['-o', 'data'], 'mount option data needs a value: data=…'],
+    [['-o', 'data='], 'mount option data needs a value: data=…'],
+    [['-o', 'nodata'], 'unknown mount option "nodata"'],
+  ])('%j is refused', (args, message) => {
+    expect(refusal(...args)).toContain(message);
+  });
+
+  it.each([
+    [['--data', 'passthrough', '--verify-at', 'read']],
+    [['-o', 'data=passthrough', '--verify-at', 'read']],
+    [['--data', 'passthrough', '-o', 'verify_at=read']],
+    [['-o', 'verify_at=read,data=passthrough']],
+    [['--data', 'passthrough', '--verify-at', 'read', '--verity', 'off']],
+  ])('%j contradicts itself', (args) => {
+    expect(refusal(...args)).toBe(
+      '--data passthrough demands --verify-at open: the kernel reads by itself',
+    );
+  });
+
+  it('needs a value', () => {
+    expect(() => parseCommandLine(['--data'], 'composefs-fuse')).toThrow(UsageError);
   });
 });

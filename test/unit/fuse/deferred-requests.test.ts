@@ -11,9 +11,12 @@ import {
   loadNative,
   type NativeAddon,
   type NativeSession,
+  OBJECT_FACTS,
   VERITY_STATUS,
 } from '../../../src/native.ts';
+import { createFileTable, OpenFiles } from '../../../src/objects/open-files.ts';
 import { VerificationState } from '../../../src/objects/verification.ts';
+import { waitUntil } from '../../support/command.ts';
 import { CannedServer } from '../../support/canned-server.ts';
 import { noise } from '../../support/guarded-objects.ts';
 import { buildImage } from '../../support/image-builder.ts';
@@ -55,8 +58,11 @@ describeWith([needsFuse], 'deferred requests', () => {
   let meddle: (measure: () => Promise<number>, attempt: number) => Promise<number>;
   let served: Promise<void>[];
   let closedSessions: number;
+  /** Whether interrupted callers want no answer any more. */
+  let givesUp: boolean;
 
   beforeEach(() => {
+    givesUp = true;
     native.forgetObjects();
     objects = new ObjectFolder(scope.directory());
     tree = {
@@ -81,7 +87,17 @@ describeWith([needsFuse], 'deferred requests', () => {
     const basedir = native.openBasedir(objects.path);
     scope.defer(() => void native.closeDescriptor(basedir));
     const state = new VerificationState();
-    const options = { basedirs: [basedir], verification: { ...verification, state: state.shared } };
+    const fileTable = createFileTable(native, 64);
+    const files = new OpenFiles(native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
+    scope.defer(() => {
+      files.forget();
+      native.destroyFileTable(fileTable);
+    });
+    const options = {
+      basedirs: [basedir],
+      fileTable,
+      verification: { ...verification, state: state.shared },
+    };
     const measureObject: Measure = (fd, facts, algorithm, words) => {
       measured.push(words);
       // As the addon does: the caller closes its descriptor at once.
@@ -112,7 +128,12 @@ describeWith([needsFuse], 'deferred requests', () => {
     const addon = Object.create(native, { measureObject: { value: measureObject } }) as NativeAddon;
     // Only these two methods of a session are used.
     const server = { slot, dispatcher, session: session as unknown as NativeSession };
-    const deferred = new DeferredRequests(addon, () => {}, server);
+    const deferred = new DeferredRequests(
+      addon,
+      () => {},
+      server,
+      () => givesUp,
+    );
     const handedOver: DeferredRequest[] = [];
     const worker = new CannedServer(image, {
       ...options,
@@ -124,7 +145,7 @@ describeWith([needsFuse], 'deferred requests', () => {
         interrupt: (unique) => deferred.interrupt(unique),
       },
     });
-    return { main, worker, deferred, handedOver, state };
+    return { main, worker, deferred, handedOver, state, files };
   }
 
   function open(worker: CannedServer, name: string, unique: bigint): void {
@@ -163,7 +184,7 @@ describeWith([needsFuse], 'deferred requests', () => {
   });
 
   it('OPEN of a large object is answered on the device it came from, with a good handle', async () => {
-    const { worker, main, handedOver, state } = serve();
+    const { worker, main, handedOver, state, files } = serve();
     const before = countDescriptors();
     const unique = 0x8000_0000_0000_0044n;
     open(worker, 'large', unique);
@@ -179,6 +200,7 @@ describeWith([needsFuse], 'deferred requests', () => {
     writeFileSync(largePath(), Buffer.alloc(SIZE));
     expect(worker.read(nodeid, handle, 0, 10).error).toBe(-Errno.EIO);
     expect(worker.release(nodeid, handle).error).toBe(0);
+    expect(files.trim()).toBe(true);
     expect(countDescriptors()).toBe(before);
     expect(main.problems).toEqual([]);
     expect(handedOver).toHaveLength(1);
@@ -196,7 +218,7 @@ describeWith([needsFuse], 'deferred requests', () => {
     expect(handle).toBeGreaterThan(0);
     expect(measured).toHaveLength(1);
     worker.release(nodeid, handle);
-    worker.release(nodeid, handleOf(sent[0]!));
+    worker.release(worker.resolve('large'), handleOf(sent[0]!));
   });
 
   it('all who wait for one object share one measurement', async () => {
@@ -210,10 +232,15 @@ describeWith([needsFuse], 'deferred requests', () => {
     await Promise.all(served);
     expect(measured).toHaveLength(1);
     expect(new Set(sent.map(({ unique }) => unique))).toEqual(new Set([4n, 6n, 8n]));
+    // One descriptor for each file.
     const handles = sent.map(handleOf);
-    expect(new Set(handles).size).toBe(3);
-    expect(state.counts).toMatchObject({ computed: 1, remembered: 3 });
-    for (const handle of handles) expect(worker.release(1, handle).error).toBe(0);
+    expect(new Set(handles).size).toBe(2);
+    expect(state.counts).toMatchObject({ computed: 1, remembered: 2, reopened: 1 });
+    const statuses = sent.map(({ unique }, i) => {
+      const nodeid = worker.resolve(unique === 6n ? 'twin' : 'large');
+      return worker.release(nodeid, handles[i]!).error;
+    });
+    expect(statuses).toEqual([0, 0, 0]);
   });
 
   it('a wrong digest is EIO, and one problem however often it is asked for', async () => {
@@ -253,6 +280,32 @@ describeWith([needsFuse], 'deferred requests', () => {
       letGo = holdBack();
     });
 
+    it('is no reason to end a request whose caller goes on waiting, until it does not', async () => {
+      const { worker, main } = serve();
+      givesUp = false;
+      open(worker, 'large', 4n);
+      interrupt(worker, 4n);
+      expect(sent).toEqual([]);
+      givesUp = true;
+      await waitUntil('the caller is looked at again', () => sent.length > 0);
+      expect(sent).toMatchObject([{ unique: 4n, error: -Errno.EINTR }]);
+      letGo();
+      await served[0];
+      expect(sent).toHaveLength(1);
+      expect(main.problems).toEqual([]);
+    });
+
+    it('changes nothing for a caller that waits to the end', async () => {
+      const { worker } = serve();
+      givesUp = false;
+      open(worker, 'large', 4n);
+      interrupt(worker, 4n);
+      letGo();
+      await served[0];
+      expect(sent).toMatchObject([{ unique: 4n, error: 0 }]);
+      worker.release(worker.resolve('large'), handleOf(sent[0]!));
+    });
+
     it('is answered EINTR once, and ends the measurement that nobody else wants', async () => {
       const { worker, main } = serve();
       open(worker, 'large', 4n);
@@ -279,7 +332,7 @@ describeWith([needsFuse], 'deferred requests', () => {
         { unique: 4n, error: -Errno.EINTR },
         { unique: 6n, error: 0 },
       ]);
-      worker.release(1, handleOf(sent[1]!));
+      worker.release(worker.resolve('twin'), handleOf(sent[1]!));
     });
 
     it('of the last who waits starts no trouble for the next: it is measured anew', async () => {
@@ -294,7 +347,7 @@ describeWith([needsFuse], 'deferred requests', () => {
         [4n, -Errno.EINTR],
         [6n, 0],
       ]);
-      worker.release(1, handleOf(sent[1]!));
+      worker.release(worker.resolve('large'), handleOf(sent[1]!));
     });
 
     it('may overtake its request', async () => {
@@ -310,7 +363,7 @@ describeWith([needsFuse], 'deferred requests', () => {
       letGo();
       await served[1];
       expect(sent).toHaveLength(2);
-      worker.release(1, handleOf(sent[1]!));
+      worker.release(worker.resolve('large'), handleOf(sent[1]!));
     });
 
     it('of requests that were answered long ago is forgotten, the oldest first', async () => {
@@ -325,7 +378,10 @@ describeWith([needsFuse], 'deferred requests', () => {
         102n,
         228n,
       ]);
-      worker.release(1, handleOf(sent.find(({ unique }) => unique === 100n)!));
+      worker.release(
+        worker.resolve('large'),
+        handleOf(sent.find(({ unique }) => unique === 100n)!),
+      );
     });
 
     it('after the answer changes nothing', async () => {
@@ -335,7 +391,7 @@ describeWith([needsFuse], 'deferred requests', () => {
       await served[0];
       interrupt(worker, 4n);
       expect(sent).toHaveLength(1);
-      worker.release(1, handleOf(sent[0]!));
+      worker.release(worker.resolve('large'), handleOf(sent[0]!));
     });
   });
 
@@ -357,7 +413,7 @@ describeWith([needsFuse], 'deferred requests', () => {
       await served[0];
       expect(measured).toHaveLength(3);
       expect(main.problems).toEqual([]);
-      worker.release(1, handleOf(sent[0]!));
+      worker.release(worker.resolve('large'), handleOf(sent[0]!));
       expect(sent).toHaveLength(1);
     });
 

@@ -9,7 +9,7 @@ import {
   IN_HEADER,
   Opcode,
 } from '../../../src/fuse/abi.ts';
-import { type Negotiated, negotiate } from '../../../src/fuse/init.ts';
+import { type InitWishes, type Negotiated, negotiate } from '../../../src/fuse/init.ts';
 import { Reply } from '../../../src/fuse/reply.ts';
 import { Request } from '../../../src/fuse/request.ts';
 
@@ -24,8 +24,9 @@ interface Offer {
 /** Everything Linux 6.18 offers a plain mount, from the protocol's table. */
 const ALL_FLAGS = 0x73ffff_fb | 0;
 const ALL_FLAGS2 = 0x7ff;
+const EVERYTHING: InitWishes = { posixAcl: true, stackDepth: 2 };
 
-function init(offer: Offer, posixAcl = false) {
+function init(offer: Offer, { posixAcl = false, stackDepth = 0 }: Partial<InitWishes> = {}) {
   const bytes = new Uint8Array(8192);
   const view = new DataView(bytes.buffer);
   const bodySize = offer.bodySize ?? (offer.minor >= 36 ? INIT_IN.SIZE : 16);
@@ -44,7 +45,7 @@ function init(offer: Offer, posixAcl = false) {
   const reply = new Reply(new Uint8Array(8192));
   reply.bytes.fill(0xee);
   const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
-  const result = negotiate(request, reply, { posixAcl }, negotiated);
+  const result = negotiate(request, reply, { posixAcl, stackDepth }, negotiated);
   const out = new DataView(reply.bytes.buffer, reply.bodyStart, INIT_OUT.SIZE);
   return { result, negotiated, out };
 }
@@ -90,7 +91,7 @@ describe('INIT', () => {
     'never takes more than is offered when only bit %i is',
     (bit) => {
       const flags = 1 << bit;
-      const { out } = init({ minor: 45, flags, flags2: ALL_FLAGS2 }, true);
+      const { out } = init({ minor: 45, flags, flags2: ALL_FLAGS2 }, EVERYTHING);
       expect(out.getInt32(INIT_OUT.FLAGS, true) & ~flags).toBe(0);
       if (flags !== InitFlag.FUSE_INIT_EXT) expect(out.getUint32(INIT_OUT.FLAGS2, true)).toBe(0);
     },
@@ -114,8 +115,38 @@ describe('INIT', () => {
 
   it('asks for ACL enforcement only when the image needs it', () => {
     const offer = { minor: 45, flags: ALL_FLAGS, flags2: 0 };
-    expect(init(offer, false).negotiated.flags & InitFlag.FUSE_POSIX_ACL).toBe(0);
-    expect(init(offer, true).negotiated.flags & InitFlag.FUSE_POSIX_ACL).not.toBe(0);
+    expect(init(offer, { posixAcl: false }).negotiated.flags & InitFlag.FUSE_POSIX_ACL).toBe(0);
+    expect(init(offer, { posixAcl: true }).negotiated.flags & InitFlag.FUSE_POSIX_ACL).not.toBe(0);
+  });
+
+  it.each([1, 2])(
+    'asks for passthrough to objects at stack depth %i, if it is offered',
+    (depth) => {
+      const wishes = { stackDepth: depth };
+      const offer = { minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 };
+      const { negotiated, out } = init(offer, wishes);
+      const both = InitFlag2.FUSE_ALLOW_IDMAP | InitFlag2.FUSE_PASSTHROUGH;
+      expect(negotiated.flags2).toBe(both);
+      expect(out.getUint32(INIT_OUT.FLAGS2, true)).toBe(both);
+      expect(out.getUint32(INIT_OUT.MAX_STACK_DEPTH, true)).toBe(depth);
+
+      const without = ALL_FLAGS2 & ~InitFlag2.FUSE_PASSTHROUGH;
+      for (const less of [
+        { ...offer, flags2: without },
+        { ...offer, flags: ALL_FLAGS & ~InitFlag.FUSE_INIT_EXT },
+        { minor: 35, flags: ALL_FLAGS, bodySize: 16 },
+      ]) {
+        const answer = init(less, wishes);
+        expect(answer.negotiated.flags2 & InitFlag2.FUSE_PASSTHROUGH).toBe(0);
+        expect(answer.out.getUint32(INIT_OUT.FLAGS2, true) & InitFlag2.FUSE_PASSTHROUGH).toBe(0);
+      }
+    },
+  );
+
+  it('asks for no passthrough at stack depth 0', () => {
+    const { negotiated, out } = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 });
+    expect(negotiated.flags2 & InitFlag2.FUSE_PASSTHROUGH).toBe(0);
+    expect(out.getUint32(INIT_OUT.MAX_STACK_DEPTH, true)).toBe(0);
   });
 
   it('does not read flags2 from a body that has none', () => {
@@ -125,9 +156,8 @@ describe('INIT', () => {
   });
 
   it('leaves every byte it does not mean zero', () => {
-    const { out } = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 });
-    for (let at: number = INIT_OUT.MAX_STACK_DEPTH; at < INIT_OUT.SIZE; at++) {
-      expect(out.getUint8(at)).toBe(0);
-    }
+    const { out } = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 }, EVERYTHING);
+    const end = INIT_OUT.MAX_STACK_DEPTH + 4;
+    for (let at = end; at < INIT_OUT.SIZE; at++) expect(out.getUint8(at)).toBe(0);
   });
 });

@@ -7,9 +7,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadNative, type NativeAddon, VERIFIED, VERITY_STATUS } from '../../../src/native.ts';
 import {
   type ExpectedDigest,
-  NEEDS_MEASURING,
   ObjectVerification,
   VerificationState,
+  Verdict,
   VERIFY_ENGINES,
   VERITY_POLICIES,
   type VerifyEngine,
@@ -18,6 +18,7 @@ import {
 import { digestOf, GuardedObjects, noise } from '../../support/guarded-objects.ts';
 
 const native = loadNative();
+const { UNCHECKED, BY_KERNEL, COMPUTED, REFUSED, NEEDS_MEASURING } = Verdict;
 const content = noise(5000);
 const digests = { sha256: digestOf(content), sha512: digestOf(content, 'sha512') };
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -30,6 +31,15 @@ const right: ExpectedDigest = { digestAlgorithm: 1, digestStart: 3, digestLength
 const right512: ExpectedDigest = { digestAlgorithm: 2, digestStart: 35, digestLength: 64 };
 const wrong: ExpectedDigest = { digestAlgorithm: 1, digestStart: 99, digestLength: 32 };
 const wrong512: ExpectedDigest = { digestAlgorithm: 2, digestStart: 99, digestLength: 64 };
+
+const nothing = {
+  reopened: 0,
+  byKernel: 0,
+  remembered: 0,
+  computed: 0,
+  refusedObjects: 0,
+  refusedReads: 0,
+};
 
 let objects: GuardedObjects;
 beforeAll(() => {
@@ -78,23 +88,23 @@ function saying(result: number, actual: readonly number[] = []): NativeAddon {
 
 describe('the policy', () => {
   it.each<[VerityPolicy, string, ExpectedDigest, string, number]>([
-    ['off', 'no digest', none, 'object', 0],
-    ['off', 'a wrong digest', wrong, 'object', 0],
-    ['off', 'the digest', right, 'object', 0],
-    ['off', 'an empty object and no digest', none, 'empty', 0],
-    ['if-present', 'no digest', none, 'object', 0],
-    ['if-present', 'a wrong digest', wrong, 'object', -1],
-    ['if-present', 'the digest', right, 'object', 0],
-    ['if-present', 'the SHA-512 digest', right512, 'object', 0],
-    ['if-present', 'an empty object and no digest', none, 'empty', 0],
-    ['if-present', 'an empty object and a wrong digest', wrong, 'empty', -1],
-    ['require', 'no digest', none, 'object', -1],
-    ['require', 'a wrong digest', wrong, 'object', -1],
-    ['require', 'a wrong SHA-512 digest', wrong512, 'object', -1],
-    ['require', 'the digest', right, 'object', 0],
-    ['require', 'the SHA-512 digest', right512, 'object', 0],
-    ['require', 'an empty object and no digest', none, 'empty', 0],
-    ['require', 'an empty object and a wrong digest', wrong, 'empty', -1],
+    ['off', 'no digest', none, 'object', UNCHECKED],
+    ['off', 'a wrong digest', wrong, 'object', UNCHECKED],
+    ['off', 'the digest', right, 'object', UNCHECKED],
+    ['off', 'an empty object and no digest', none, 'empty', UNCHECKED],
+    ['if-present', 'no digest', none, 'object', UNCHECKED],
+    ['if-present', 'a wrong digest', wrong, 'object', REFUSED],
+    ['if-present', 'the digest', right, 'object', COMPUTED],
+    ['if-present', 'the SHA-512 digest', right512, 'object', COMPUTED],
+    ['if-present', 'an empty object and no digest', none, 'empty', UNCHECKED],
+    ['if-present', 'an empty object and a wrong digest', wrong, 'empty', REFUSED],
+    ['require', 'no digest', none, 'object', REFUSED],
+    ['require', 'a wrong digest', wrong, 'object', REFUSED],
+    ['require', 'a wrong SHA-512 digest', wrong512, 'object', REFUSED],
+    ['require', 'the digest', right, 'object', COMPUTED],
+    ['require', 'the SHA-512 digest', right512, 'object', COMPUTED],
+    ['require', 'an empty object and no digest', none, 'empty', UNCHECKED],
+    ['require', 'an empty object and a wrong digest', wrong, 'empty', REFUSED],
   ])('%s, given %s', (policy, _title, expected, name, verdict) => {
     expect(check(make(policy), name, expected)).toBe(verdict);
   });
@@ -109,12 +119,12 @@ describe('the policy', () => {
 
   it('leaves an object alone that it does not check', () => {
     const fd = objects.open('object');
-    expect(make('off').check(fd, right, content.length)).toBe(0);
-    expect(make('if-present').check(fd, none, content.length)).toBe(0);
+    expect(make('off').check(fd, right, content.length)).toBe(UNCHECKED);
+    expect(make('if-present').check(fd, none, content.length)).toBe(UNCHECKED);
     // A guarded descriptor could not be duplicated.
     const copy = native.duplicate(fd);
     expect(copy).toBeGreaterThan(0);
-    expect(make('if-present').check(fd, right, content.length)).toBe(0);
+    expect(make('if-present').check(fd, right, content.length)).toBe(COMPUTED);
     expect(native.duplicate(fd)).toBe(-9);
     native.closeDescriptor(copy);
     native.closeDescriptor(fd);
@@ -127,17 +137,11 @@ describe('an object of more than 128 KiB', () => {
     const state = new VerificationState();
     const verification = make('if-present', 'auto', state);
     expect(check(verification, 'large', right)).toBe(NEEDS_MEASURING);
-    expect(check(verification, 'small', right)).toBe(-1);
+    expect(check(verification, 'small', right)).toBe(REFUSED);
     expect(check(make('if-present', 'user'), 'large', right)).toBe(NEEDS_MEASURING);
-    expect(check(make('if-present', 'kernel'), 'large', right)).toBe(-1);
-    expect(check(make('off'), 'large', right)).toBe(0);
-    expect(state.counts).toEqual({
-      byKernel: 0,
-      remembered: 0,
-      computed: 0,
-      refusedObjects: 1,
-      refusedReads: 0,
-    });
+    expect(check(make('if-present', 'kernel'), 'large', right)).toBe(REFUSED);
+    expect(check(make('off'), 'large', right)).toBe(UNCHECKED);
+    expect(state.counts).toEqual({ ...nothing, refusedObjects: 1 });
   });
 
   it('is known once it is measured', async () => {
@@ -147,9 +151,9 @@ describe('an object of more than 128 KiB', () => {
     native.closeDescriptor(fd);
     const state = new VerificationState();
     const verification = make('if-present', 'auto', state);
-    expect(check(verification, 'large', wrong)).toBe(-1);
+    expect(check(verification, 'large', wrong)).toBe(REFUSED);
     image.set(digestOf(noise(128 * 1024 + 1)), 99);
-    expect(check(verification, 'large', wrong)).toBe(0);
+    expect(check(verification, 'large', wrong)).toBe(COMPUTED);
     image.fill(0, 99);
     expect(state.counts.remembered).toBe(1);
   });
@@ -158,7 +162,7 @@ describe('an object of more than 128 KiB', () => {
 describe('a refusal', () => {
   it('for want of a digest says who demands one', () => {
     const verification = make('require');
-    expect(check(verification, 'object', none)).toBe(-1);
+    expect(check(verification, 'object', none)).toBe(REFUSED);
     expect(verification.refusal(none)).toEqual({
       detail: 'the image has no digest for it, which --verity require demands',
     });
@@ -169,7 +173,7 @@ describe('a refusal', () => {
     ['sha512', wrong512, digests.sha512],
   ] as const)('of another %s digest names both', (name, expected, actual) => {
     const verification = make('if-present', 'user');
-    expect(check(verification, 'object', expected)).toBe(-1);
+    expect(check(verification, 'object', expected)).toBe(REFUSED);
     expect(verification.refusal(expected)).toEqual({
       detail: 'it has another fs-verity digest',
       expected: `${name}:${'00'.repeat(expected.digestLength)}`,
@@ -186,7 +190,7 @@ describe('a refusal', () => {
     ] as const) {
       const addon = saying(VERIFIED.DIFFERS_BY_KERNEL, [algorithm, ...bytes]);
       const verification = make('if-present', 'auto', new VerificationState(), addon);
-      expect(check(verification, 'object', right)).toBe(-1);
+      expect(check(verification, 'object', right)).toBe(REFUSED);
       expect(verification.refusal(right)).toEqual({
         detail: 'it has another fs-verity digest',
         expected: `sha256:${hex(digests.sha256)}`,
@@ -198,7 +202,7 @@ describe('a refusal', () => {
 
   it('for want of fs-verity says so', () => {
     const verification = make('if-present', 'kernel');
-    expect(check(verification, 'object', right512)).toBe(-1);
+    expect(check(verification, 'object', right512)).toBe(REFUSED);
     expect(verification.refusal(right512)).toEqual({
       detail: 'the kernel has no fs-verity digest of it',
       expected: `sha512:${hex(digests.sha512)}`,
@@ -210,7 +214,7 @@ describe('a refusal', () => {
     objects.write('changed', content);
     const fd = objects.open('changed');
     utimesSync(objects.path('changed'), 1, 1);
-    expect(verification.check(fd, right, content.length)).toBe(-1);
+    expect(verification.check(fd, right, content.length)).toBe(REFUSED);
     native.closeDescriptor(fd);
     expect(verification.refusal(right)).toEqual({
       detail: 'it changed while it was measured',
@@ -222,7 +226,7 @@ describe('a refusal', () => {
     const verification = make('if-present');
     const fd = objects.open('object');
     native.closeDescriptor(fd);
-    expect(verification.check(fd, right, content.length)).toBe(-1);
+    expect(verification.check(fd, right, content.length)).toBe(REFUSED);
     expect(verification.refusal(right)).toEqual({
       detail: 'it cannot be measured: EBADF',
       expected: `sha256:${hex(digests.sha256)}`,
@@ -237,21 +241,20 @@ describe('a refusal', () => {
 
 describe('counts', () => {
   it.each([
-    [VERIFIED.BY_KERNEL, 'byKernel', 0],
-    [VERIFIED.REMEMBERED, 'remembered', 0],
-    [VERIFIED.COMPUTED, 'computed', 0],
-    [VERIFIED.DIFFERS_BY_KERNEL, 'refusedObjects', -1],
-    [VERIFIED.DIFFERS_COMPUTED, 'refusedObjects', -1],
-    [VERIFIED.NO_KERNEL_VERITY, 'refusedObjects', -1],
-    [VERITY_STATUS.CHANGED, 'refusedObjects', -1],
-    [-5, 'refusedObjects', -1],
+    [VERIFIED.BY_KERNEL, 'byKernel', BY_KERNEL],
+    [VERIFIED.REMEMBERED, 'remembered', COMPUTED],
+    [VERIFIED.COMPUTED, 'computed', COMPUTED],
+    [VERIFIED.DIFFERS_BY_KERNEL, 'refusedObjects', REFUSED],
+    [VERIFIED.DIFFERS_COMPUTED, 'refusedObjects', REFUSED],
+    [VERIFIED.NO_KERNEL_VERITY, 'refusedObjects', REFUSED],
+    [VERITY_STATUS.CHANGED, 'refusedObjects', REFUSED],
+    [-5, 'refusedObjects', REFUSED],
     [VERITY_STATUS.TOO_LARGE, undefined, NEEDS_MEASURING],
   ] as const)('%i is counted as %s', (result, counter, verdict) => {
     const state = new VerificationState();
     const verification = make('require', 'auto', state, saying(result));
     expect(check(verification, 'object', right)).toBe(verdict);
-    const counts = { byKernel: 0, remembered: 0, computed: 0, refusedObjects: 0, refusedReads: 0 };
-    expect(state.counts).toEqual(counter === undefined ? counts : { ...counts, [counter]: 1 });
+    expect(state.counts).toEqual(counter === undefined ? nothing : { ...nothing, [counter]: 1 });
   });
 
   it('do not move for objects that need no check', () => {
@@ -259,7 +262,7 @@ describe('counts', () => {
     check(make('off', 'auto', state), 'object', wrong);
     check(make('if-present', 'auto', state), 'object', none);
     check(make('require', 'auto', state), 'empty', none);
-    expect(Object.values(state.counts)).toEqual([0, 0, 0, 0, 0]);
+    expect(state.counts).toEqual(nothing);
     check(make('require', 'auto', state), 'object', none);
     expect(state.counts.refusedObjects).toBe(1);
   });
@@ -272,14 +275,16 @@ describe('counts', () => {
     expect(other.counts.refusedReads).toBe(2);
     expect(new VerificationState().counts.refusedReads).toBe(0);
     make('off', 'auto', other).countMeasured();
-    expect(state.counts).toMatchObject({ computed: 1, refusedReads: 2, byKernel: 0 });
+    make('off', 'auto', other).countReopened();
+    expect(state.counts).toEqual({ ...nothing, reopened: 1, computed: 1, refusedReads: 2 });
   });
 
   it('stay positive past 2^31', () => {
     const state = new VerificationState();
-    new Int32Array(state.shared)[0] = 2 ** 31 - 1;
+    new Int32Array(state.shared).fill(2 ** 31 - 1);
     state.count('byKernel');
-    expect(state.counts.byKernel).toBe(2 ** 31);
+    state.count('reopened');
+    expect(state.counts).toMatchObject({ byKernel: 2 ** 31, reopened: 2 ** 31 });
   });
 });
 
