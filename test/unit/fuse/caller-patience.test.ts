@@ -3,9 +3,10 @@
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { hasGivenUp } from '../../../src/fuse/caller-patience.ts';
-import { python } from '../../support/command.ts';
+import { python, waitUntil } from '../../support/command.ts';
 
 const children: ChildProcess[] = [];
 afterEach(() => {
@@ -19,6 +20,9 @@ async function stopped(setUp: string): Promise<number> {
   children.push(child);
   await once(child.stdout, 'data');
   child.kill('SIGSTOP');
+  // Another signal would be handled first if it came before this one has stopped the process.
+  const state = () => readFileSync(`/proc/${child.pid}/stat`, 'utf8').split(') ')[1]![0];
+  await waitUntil('the process is stopped', () => state() === 'T');
   return child.pid!;
 }
 

@@ -582,13 +582,13 @@ describe('a table that is destroyed', () => {
         const answers: unknown[] = [];
         for (const worker of workers) {
           const heard = hear(worker);
-          worker.postMessage('');
+          worker.postMessage('', []);
           answers.push(await heard);
         }
         const ends: number[] = [];
         for (const worker of workers) {
           const ended = new Promise((resolve) => worker.once('exit', resolve));
-          worker.postMessage('');
+          worker.postMessage('', []);
           await ended;
           ends.push(countDescriptors() - before);
         }
