@@ -110,7 +110,7 @@ for name in os.listdir('.'):
         refused += 1
 print(opened, refused, flush=True)
 sys.stdin.read()`;
-    const holder = spawn(python, ['-c', opener], {
+    const holder = spawn(python, ['-I', '-c', opener], {
       cwd: mountpoint,
       stdio: ['pipe', 'pipe', 'inherit'],
     });

@@ -31,6 +31,7 @@ const expected = `
 | other digest                   | right                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | other digest, large            | right                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | malformed digest               | open: EUCLEAN, logged | open: EUCLEAN, logged      | open: EUCLEAN, logged      | open: EUCLEAN, logged      | open: EUCLEAN, logged      |
+| wrong size                     | open: EIO, logged     | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          |
 | replaced                       | WRONG                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | flipped                        | WRONG                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | flipped, large                 | WRONG                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
@@ -64,6 +65,7 @@ const expected = `
 | other digest                   | right                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | other digest, large            | right                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | malformed digest               | read: EUCLEAN, logged | read: EUCLEAN, logged              | read: EUCLEAN, logged      | read: EUCLEAN, logged              | read: EUCLEAN, logged      |
+| wrong size                     | read: EIO, logged     | read: EIO, logged                  | read: EIO, logged          | read: EIO, logged                  | read: EIO, logged          |
 | replaced                       | WRONG                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | flipped                        | WRONG                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | flipped, large                 | WRONG                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
