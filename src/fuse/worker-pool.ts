@@ -11,6 +11,8 @@ import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts
 
 /** Event loop, device, wake and epoll descriptors of one worker. */
 const DESCRIPTORS_PER_WORKER = 12;
+/** So many a mount with two threads needs to be of use; README.md says so. */
+const LEAST_OPEN_FILES = 128;
 /** How long a worker may take to notice that it is to end. */
 const KILL_AFTER_MS = 3000;
 
@@ -147,7 +149,14 @@ export class WorkerPool {
       return;
     }
     const reason = error instanceof Error ? error.message.split('\n')[0]! : String(error);
-    this.#serving.reject(cannotStart(`a serving thread cannot start: ${reason}`));
+    const isStarved = /^E[MN]FILE\b/.test(reason);
+    this.#serving.reject(
+      cannotStart(
+        isStarved
+          ? `too few files may be open; ${LEAST_OPEN_FILES} are needed (ulimit -n)`
+          : `a serving thread cannot start: ${reason}`,
+      ),
+    );
   }
 
   #onExit(worker: Worker): void {
