@@ -202,8 +202,12 @@ describeWith(needsOurMount, 'a mount', () => {
       expect(await next.unmount()).toBe(0);
     });
 
-    test('fails its readers instead of hanging them', async () => {
-      const mount = await mountForeground(scope, sample);
+    test.each([
+      ['fails its readers instead of hanging them', 'daemon', /errno (5|103|107)/],
+      // The kernel needs nobody to go on.
+      ['leaves those alone whom the kernel serves', 'passthrough', /read everything/],
+    ])('%s', async (_what, data, outcome) => {
+      const mount = await mountForeground(scope, { ...sample, args: ['--data', data] });
       const script = `
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDONLY)
@@ -226,7 +230,7 @@ except OSError as error:
       await mount.ended;
       reader.stdin.end('\n');
       expect(await within('the end of the reader', 10_000, exitOf(reader))).toBe(0);
-      expect(output).toMatch(/errno (5|103|107)/);
+      expect(output).toMatch(outcome);
     });
   });
 
