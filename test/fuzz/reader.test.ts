@@ -168,7 +168,9 @@ function check(arena: Arena, length: number, isThorough: boolean): boolean {
 const INTERESTING = [0, 1, 2, 4, 12, 13, 0x7f, 0x80, 0xff, 0xfff, 0x1000, 0x7fff, 0x8000, 0xffff];
 
 describe.each(sources)('$name', (source) => {
-  it.skipIf(source.isMissing)('survives damaged bytes', { timeout: 600_000 }, () => {
+  const reason = source.isMissing ? ' [skipped: needs ../shared/golden]' : '';
+
+  it.skipIf(source.isMissing)(`survives damaged bytes${reason}`, { timeout: 600_000 }, () => {
     const arena = new Arena(source.read());
     const sound = Image.open(arena.bytes());
     const soundWalk = walkImage(sound);
@@ -221,7 +223,7 @@ describe.each(sources)('$name', (source) => {
     expect(slowestMs).toBeLessThan(5000);
   });
 
-  it.skipIf(source.isMissing)('survives truncation', { timeout: 600_000 }, () => {
+  it.skipIf(source.isMissing)(`survives truncation${reason}`, { timeout: 600_000 }, () => {
     const original = source.read();
     const arena = new Arena(original);
     const variants = source.truncations * scale;
