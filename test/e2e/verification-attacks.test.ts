@@ -5,8 +5,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { attackImage } from '../support/attack-image.ts';
-import { cellsOf, parseCells, showCells } from '../support/attack-table.ts';
-import type { Cells } from '../support/attack-table.ts';
+import { cellsOf, columnsOf, parseCells, showCells } from '../support/attack-table.ts';
 import { attackBefore, modes, runAttacks, writeObjects } from '../support/attacks.mjs';
 import type { AttackReport } from '../support/attacks.mjs';
 import { mountOurs } from '../support/mounts.ts';
@@ -95,13 +94,6 @@ const modesOn = (store: string) =>
   store === 'tmpfs'
     ? modes
     : modes.filter(({ policy, engine }) => policy === 'if-present' && engine !== 'kernel');
-
-/** The columns that the other one has too. */
-function columnsOf(all: Cells, wanted: Cells): Cells {
-  const pick = (table: Cells[string], name: string) =>
-    Object.fromEntries(Object.entries(table).filter(([title]) => title in (wanted[name] ?? {})));
-  return Object.fromEntries(Object.entries(all).map(([name, table]) => [name, pick(table, name)]));
-}
 
 for (const { name, make, requirements } of storeKinds)
   describeWith([...needsOurMount, ...requirements], `attacks on objects on ${name}`, () => {

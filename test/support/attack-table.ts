@@ -20,7 +20,10 @@ export const columnsWithVerity: Columns = [
   ...(['if-present', 'require'] as const).flatMap((wanted) =>
     (['auto', 'kernel', 'user'] as const).map(
       (by) =>
-        [`${wanted}, ${by}`, ({ policy, engine }: Mode) => policy === wanted && engine === by] as const,
+        [
+          `${wanted}, ${by}`,
+          ({ policy, engine }: Mode) => policy === wanted && engine === by,
+        ] as const,
     ),
   ),
 ];
@@ -80,4 +83,11 @@ export function parseCells(text: string): Cells {
     );
   }
   return cells;
+}
+
+/** Of all columns those that the other one has too. */
+export function columnsOf(all: Cells, wanted: Cells): Cells {
+  const pick = (table: Cells[string], name: string) =>
+    Object.fromEntries(Object.entries(table).filter(([title]) => title in (wanted[name] ?? {})));
+  return Object.fromEntries(Object.entries(all).map(([name, table]) => [name, pick(table, name)]));
 }

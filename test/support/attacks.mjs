@@ -354,10 +354,14 @@ export async function runAttacks({ store, mount, modes: wanted = modes, system, 
   const reading = new Reader();
   // A guest is too slow for it.
   const isThorough = system === undefined;
-  const names = Object.keys(files).filter(isThere(system)).filter((name) => !isBarrier(name));
+  const names = Object.keys(files)
+    .filter(isThere(system))
+    .filter((name) => !isBarrier(name));
   try {
     const ours = await Promise.all(
-      wanted.map(async (mode) => new Observed(reading, mode, await mount(argumentsOf(mode)), isThorough)),
+      wanted.map(
+        async (mode) => new Observed(reading, mode, await mount(argumentsOf(mode)), isThorough),
+      ),
     );
     const theirs = oracle && new Observed(reading, undefined, { mountpoint: oracle }, false);
     const observed = theirs === undefined ? ours : [...ours, theirs];

@@ -111,8 +111,9 @@ export function mountOurs(image, basedirs, ...options) {
   const pid = Number(readFileSync(pidFile, 'utf8'));
   const events = () =>
     readFileSync(log, 'utf8')
-      .trimEnd()
       .split('\n')
+      // What stands behind the last newline is still being written.
+      .slice(0, -1)
       .map((line) => JSON.parse(line));
   /** Unmounts and waits for the end of the daemon. The messages it has logged. */
   const unmount = async () => {
