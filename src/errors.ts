@@ -29,6 +29,7 @@ export const Errno = {
   ENOSYS: 38,
   ELOOP: 40,
   ENODATA: 61,
+  EBADMSG: 74,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ENOTCONN: 107,

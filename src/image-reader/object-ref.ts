@@ -33,7 +33,8 @@ const cursor = new XattrCursor();
 
 /**
  * Reads the reference of an external file. Returns 0, or
- * - -EUCLEAN for a missing or malformed metacopy, or damaged xattrs;
+ * - -EUCLEAN for a missing metacopy, or damaged xattrs;
+ * - -EBADMSG for a malformed metacopy;
  * - -EIO for a missing redirect or a mere name, as the kernel does;
  * - -EINVAL for a redirect that is empty, relative, or has an empty component, as the kernel does, or
  *   that has a `.` or `..` component or a NUL; and for an inode that is not external;
@@ -79,18 +80,18 @@ function readMetacopy(image: Image, start: number, length: number, out: ObjectRe
   out.digestStart = start;
   out.digestLength = 0;
   if (length === 0) return 0;
-  if (length < METACOPY.DIGEST) return -Errno.EUCLEAN;
+  if (length < METACOPY.DIGEST) return -Errno.EBADMSG;
   const view = image.view;
   if (
     view.getUint8(start + METACOPY.VERSION) !== 0 ||
     view.getUint8(start + METACOPY.LENGTH) !== length ||
     view.getUint8(start + METACOPY.FLAGS) !== 0
   ) {
-    return -Errno.EUCLEAN;
+    return -Errno.EBADMSG;
   }
   const algorithm = view.getUint8(start + METACOPY.DIGEST_ALGO);
   const digestLength = length - METACOPY.DIGEST;
-  if (digestLength !== digestSize(algorithm)) return -Errno.EUCLEAN;
+  if (digestLength !== digestSize(algorithm)) return -Errno.EBADMSG;
   out.digestAlgorithm = algorithm;
   out.digestStart = start + METACOPY.DIGEST;
   out.digestLength = digestLength;

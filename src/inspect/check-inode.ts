@@ -169,8 +169,11 @@ export class InodeChecks {
       case -Errno.ENAMETOOLONG:
         this.#damage('the path of the object (redirect) is too long');
         break;
+      case -Errno.EBADMSG:
+        this.#damage('the metacopy attribute of an external file is not valid');
+        break;
       case -Errno.EUCLEAN:
-        this.#damage('the metacopy attribute of an external file is missing or not valid');
+        this.#damage('the metacopy attribute of an external file is missing');
         break;
       default:
         this.#damage(`the reference to the object cannot be read (${errnoName(result)})`);

@@ -29,7 +29,7 @@ const expected = `
 | no digest                      | right                 | right                      | right                      | open: EIO, counted, logged | open: EIO, counted, logged |
 | other digest                   | right                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | other digest, large            | right                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
-| malformed digest               | open: EUCLEAN, logged | open: EUCLEAN, logged      | open: EUCLEAN, logged      | open: EUCLEAN, logged      | open: EUCLEAN, logged      |
+| malformed digest               | open: EIO, logged     | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          |
 | wrong size                     | open: EIO, logged     | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          | open: EIO, logged          |
 | replaced                       | WRONG                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
 | flipped                        | WRONG                 | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged | open: EIO, counted, logged |
@@ -63,7 +63,7 @@ const expected = `
 | no digest                      | right                 | right                              | right                      | read: EIO, counted, logged         | read: EIO, counted, logged |
 | other digest                   | right                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | other digest, large            | right                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
-| malformed digest               | read: EUCLEAN, logged | read: EUCLEAN, logged              | read: EUCLEAN, logged      | read: EUCLEAN, logged              | read: EUCLEAN, logged      |
+| malformed digest               | read: EIO, logged     | read: EIO, logged                  | read: EIO, logged          | read: EIO, logged                  | read: EIO, logged          |
 | wrong size                     | read: EIO, logged     | read: EIO, logged                  | read: EIO, logged          | read: EIO, logged                  | read: EIO, logged          |
 | replaced                       | WRONG                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |
 | flipped                        | WRONG                 | read: EIO, counted, logged         | read: EIO, counted, logged | read: EIO, counted, logged         | read: EIO, counted, logged |

@@ -38,7 +38,7 @@ const expected = `
 | no digest                                | right                 | right                 | right                 | right                 | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
 | other digest                             | right                 | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
 | other digest, large                      | right                 | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
-| malformed digest                         | open: EUCLEAN, logged | open: EUCLEAN, logged | open: EUCLEAN, logged | open: EUCLEAN, logged | open: EUCLEAN, logged | open: EUCLEAN, logged | open: EUCLEAN, logged |
+| malformed digest                         | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
 | wrong size                               | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
 | replaced                                 | WRONG                 | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     | open: EIO, logged     |
 | flipped                                  | right                 | right                 | right                 | right                 | right                 | right                 | right                 |
@@ -94,7 +94,7 @@ const expected = `
 | no digest                                | right                 | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
 | other digest                             | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
 | other digest, large                      | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
-| malformed digest                         | read: EUCLEAN, logged | read: EUCLEAN, logged | read: EUCLEAN, logged | read: EUCLEAN, logged |
+| malformed digest                         | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
 | wrong size                               | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
 | replaced                                 | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     | read: EIO, logged     |
 | flipped                                  | right                 | right                 | right                 | right                 |
@@ -148,8 +148,6 @@ const impossibleLate = ['late flip', 'late flip, large', 'late truncation'];
 
 /** Where the kernel's own mount comes to something else than `--verity require --verify-engine kernel`. */
 const differences = {
-  // Ours is the errno for a damaged image.
-  'malformed digest': { kernel: 'open: EIO', ours: 'open: EUCLEAN' },
   // The kernel serves what the object has, though stat(2) says more.
   'wrong size': { kernel: 'right', ours: 'open: EIO' },
   // The kernel stays with the object that it found first, ours looks for it at each opening.

@@ -88,8 +88,11 @@ describe('readObjectRef', () => {
 describe('damaged metacopy, hazard 27', () => {
   const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values);
   const digest = new Array<number>(32).fill(1);
-  it.each<[string, Uint8Array | undefined]>([
-    ['missing', undefined],
+  it('missing', () => {
+    expect(read(external(1, { redirect: '/x' }, { metacopy: undefined })).status).toBe(EUCLEAN);
+  });
+
+  it.each<[string, Uint8Array]>([
     ['1 byte', bytes(0)],
     ['3 bytes', bytes(0, 3, 0)],
     ['5 bytes', bytes(0, 5, 0, 0, 1)],
@@ -105,7 +108,7 @@ describe('damaged metacopy, hazard 27', () => {
     ['33 bytes of digest', bytes(0, 37, 0, 1, ...digest, 1)],
     ['260 bytes, whose length byte wraps to 4', bytes(0, 4, 0, 0, ...new Array(256).fill(0))],
   ])('%s', (_, metacopy) => {
-    expect(read(external(1, { redirect: '/x' }, { metacopy })).status).toBe(EUCLEAN);
+    expect(read(external(1, { redirect: '/x' }, { metacopy })).status).toBe(-Errno.EBADMSG);
   });
 
   it('3 bytes, whatever the padding is', () => {
@@ -115,7 +118,7 @@ describe('damaged metacopy, hazard 27', () => {
       expect(located.bytes.slice(at, at + 4)).toEqual(bytes(0, 3, 0, 0));
       located.bytes[at + 3] = 9;
     });
-    expect(readObjectRef(image, inode(node), new ObjectRef())).toBe(EUCLEAN);
+    expect(readObjectRef(image, inode(node), new ObjectRef())).toBe(-Errno.EBADMSG);
   });
 });
 
