@@ -61,15 +61,24 @@ Registry& AllSessions() {
   return *registry;
 }
 
-/** Each queue holds the requests made on one CPU: served there, the caller's caches stay warm. */
+/**
+ * Each queue holds the requests made on one CPU: served there, the caller's caches stay warm. Only
+ * CPUs that the thread has been allowed so far count (taskset, systemd's CPUAffinity); if it may
+ * use none of them, or there are more CPUs than a cpu_set_t can name, the scheduler decides.
+ */
 void StayOn(std::span<const uint32_t> cpus) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
+  cpu_set_t allowed, wanted;
+  CPU_ZERO(&wanted);
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
   for (const uint32_t cpu : cpus) {
-    if (cpu < CPU_SETSIZE) CPU_SET(cpu, &set);
+    if (cpu < CPU_SETSIZE && CPU_ISSET(cpu, &allowed)) CPU_SET(cpu, &wanted);
   }
-  // Not permitted by the cpuset, or not online: then the scheduler decides.
-  sched_setaffinity(0, sizeof set, &set);
+  if (CPU_COUNT(&wanted) > 0) sched_setaffinity(0, sizeof wanted, &wanted);
+}
+
+/** What a slot completes with when the connection has ended or the ring is being closed. */
+bool IsEnd(int error) {
+  return error == -ENOTCONN || error == -ECONNABORTED || error == -ENODEV || error == -ECANCELED;
 }
 
 }  // namespace
@@ -88,18 +97,32 @@ RingSession::RingSession(FdGuard device, FdGuard wake, Bytes requests, Bytes rep
   fcntl(device_.get(), F_SETFL, flags | O_NONBLOCK);
 }
 
+int RingSession::Probe() {
+  // The buffers are for 256 pages of 4 KiB; with larger ones the kernel would refuse them.
+  if (sysconf(_SC_PAGESIZE) != 4096) return -EOPNOTSUPP;
+  return IoRing::Probe();
+}
+
 int RingSession::Open(std::span<const uint32_t> queues, bool reads_device) {
   if (!device_ || ring_.is_open()) return -EBADF;
   answer_event_.Reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!answer_event_) return -errno;
-  const int error = ring_.Open(device_slot() + kOtherSubmissions);
+  int error = ring_.Open(device_slot() + kOtherSubmissions);
   if (error < 0) return error;
-  StayOn(queues);
-  {
-    Registry& registry = AllSessions();
-    const std::lock_guard lock(registry.mutex);
-    registry.sessions[device_.get()] = this;
+  error = RegisterSlots(queues, reads_device);
+  if (error < 0) {
+    // Exchange must not wait for what will not come.
+    ring_.Close();
+    return error;
   }
+  StayOn(queues);
+  Registry& registry = AllSessions();
+  const std::lock_guard lock(registry.mutex);
+  registry.sessions[device_.get()] = this;
+  return 0;
+}
+
+int RingSession::RegisterSlots(std::span<const uint32_t> queues, bool reads_device) {
   for (uint32_t i = 0; i < slots_.size(); i++) {
     Slot& slot = slots_[i];
     slot.queue = static_cast<uint16_t>(queues[i % queues.size()]);
@@ -203,13 +226,23 @@ int RingSession::Exchange(size_t reply_length) {
     const ssize_t written = write(device_.get(), ReplyOf(current_).data(), reply_length);
     if (written < 0 && errno != ENOENT && errno != ENODEV) return kWriteFailed - errno;
   }
+  const bool device_was_last = current_ == device_slot();
   current_ = device_slot();
+  // Neither side waits for the other to fall silent: a busy ring must not keep FORGET and INTERRUPT
+  // in the device for ever.
+  if (device_is_ready_ && !device_was_last) {
+    if (ring_.has_prepared()) {
+      const int error = EnterOnce(0);
+      if (error < 0) return error;
+    }
+    const int length = ReadDevice();
+    if (length != kGoOn) return length;
+  }
   for (;;) {
     // One call sends the last reply and waits for the next request.
     if (ring_.has_prepared() || (ring_.Peek(0) == nullptr && !device_is_ready_)) {
-      const int error = ring_.Enter(device_is_ready_ ? 0 : 1);
-      // EAGAIN and EBUSY: the kernel is short of memory, or wants completions to be taken first.
-      if (error < 0 && error != -EINTR && error != -EAGAIN && error != -EBUSY) return error;
+      const int error = EnterOnce(device_is_ready_ ? 0 : 1);
+      if (error < 0) return error;
     }
     io_uring_cqe completion;
     while (ring_.Take(completion)) {
@@ -220,6 +253,13 @@ int RingSession::Exchange(size_t reply_length) {
     const int length = ReadDevice();
     if (length != kGoOn) return length;
   }
+}
+
+/** 0, also when it has to be tried again; or -errno. */
+int RingSession::EnterOnce(unsigned completions) {
+  const int error = ring_.Enter(completions);
+  // EAGAIN and EBUSY: the kernel is short of memory, or wants completions to be taken first.
+  return error == -EINTR || error == -EAGAIN || error == -EBUSY ? 0 : error;
 }
 
 /** A request, the end, or kGoOn. */
@@ -242,7 +282,8 @@ int RingSession::Take(const io_uring_cqe& completion) {
   // The end of the connection; the device knows which one.
   const int end = ReadDevice();
   if (end != kGoOn) return end;
-  return kWriteFailed + completion.res;
+  // Slots are told of the end a moment before the device is; whoever reads that hears of it.
+  return IsEnd(completion.res) ? kGoOn : kWriteFailed + completion.res;
 }
 
 /** Puts the request of a slot together. */

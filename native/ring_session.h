@@ -32,7 +32,8 @@ class RingSession {
   /**
    * Registers the slots with the queues, as many with each, and keeps the calling thread on the
    * CPUs of the queues. From then on that thread must exchange. Only one session of a connection
-   * reads the device. 0 or -errno.
+   * reads the device, and only that one is sure to hear of the connection's end: others do not while
+   * all their slots are open. 0 or -errno, and then the session can only be closed.
    */
   int Open(std::span<const uint32_t> queues, bool reads_device);
   /**
@@ -51,10 +52,12 @@ class RingSession {
    */
   static bool Answer(Fd device, std::span<const uint8_t> reply);
   /** Whether this process can have such sessions. 0 or -errno. */
-  static int Probe() { return IoRing::Probe(); }
+  static int Probe();
 
   /** Of one slot. Does not change with Close. */
   size_t reply_capacity() const { return reply_size_; }
+  /** Each queue needs one of them: without, the kernel holds back all requests. */
+  size_t queue_capacity() const { return slots_.size(); }
 
   /** What the slot's number is multiplied with: longer than any request. */
   static constexpr int kSlotUnit = 1 << 18;
@@ -71,6 +74,7 @@ class RingSession {
     uint32_t padding;
     uint64_t reserved;
   };
+  static_assert(sizeof(RingHeader) == 288);
   struct Slot {
     RingHeader header;
     /** Addresses of header and payload: the kernel reads them once, when the slot is registered. */
@@ -87,6 +91,8 @@ class RingSession {
   Bytes ReplyOf(uint32_t slot) const { return replies_.subspan(slot * reply_size_, reply_size_); }
   uint32_t device_slot() const { return static_cast<uint32_t>(slots_.size()); }
 
+  int RegisterSlots(std::span<const uint32_t> queues, bool reads_device);
+  int EnterOnce(unsigned completions);
   void Command(uint32_t slot, uint32_t operation);
   void Poll(int fd, uint64_t what);
   void Commit(uint32_t slot, size_t reply_length);

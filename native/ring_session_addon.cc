@@ -20,7 +20,6 @@ using js::ToValue;
 constexpr double kReplyMin = 8192 + 16;
 constexpr double kRequestMax = RingSession::kSlotUnit - 1;
 constexpr double kBufferMax = 1 << 30;  // So that every byte count is an int32.
-constexpr size_t kQueuesMax = 4096;
 
 /** A session and what keeps its buffers alive. */
 struct Wrapped {
@@ -40,12 +39,14 @@ napi_value OpenCall(napi_env env, napi_callback_info info) {
   const std::span<const int64_t> words = args.Words(0);
   const bool reads_device = args.Integer(1, 0, 1) == 1;
   std::vector<uint32_t> queues;
+  if (!args.ok() || wrapped == nullptr) return nullptr;
+  if (words.empty() || words.size() > wrapped->session.queue_capacity()) args.FailRange(0);
   for (const int64_t word : words) {
     if (word < 0 || word > UINT16_MAX) args.FailRange(0);
+    if (!args.ok()) return nullptr;
     queues.push_back(static_cast<uint32_t>(word));
   }
-  if (queues.empty() || queues.size() > kQueuesMax) args.FailRange(0);
-  if (!args.ok() || wrapped == nullptr) return nullptr;
+  if (!args.ok()) return nullptr;
   return ToValue(env, wrapped->session.Open(queues, reads_device));
 }
 
@@ -87,6 +88,7 @@ napi_value CloseCall(napi_env env, napi_callback_info info) {
 /** Runs at garbage collection, and for every living session when its environment ends. */
 void Finalize(napi_env env, void* memory, void*) {
   const std::unique_ptr<Wrapped> wrapped(static_cast<Wrapped*>(memory));
+  wrapped->session.Close();
   wrapped->buffers.Release(env);
 }
 

@@ -152,7 +152,7 @@ export class Daemon {
       const overIoUring = this.#transport.kind === 'io_uring';
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
-      const transport = transportOf(negotiated);
+      const transport = this.#transportOf(negotiated);
       await this.#pool.serve(mount.device, transport);
       this.#log.info(
         {
@@ -331,6 +331,13 @@ export class Daemon {
     return 'daemon';
   }
 
+  /** The kernel may have been told not to offer io_uring since we looked. */
+  #transportOf({ flags2 }: Negotiated): Transport['kind'] {
+    if ((flags2 & InitFlag2.FUSE_OVER_IO_URING) !== 0) return 'io_uring';
+    if (this.#options.transport !== 'io_uring') return 'device';
+    throw this.#initFailed('it does not offer FUSE over io_uring any more');
+  }
+
   #initFailed(reason: string): MountError {
     return new MountError(`no agreement with the kernel: ${reason}`, { path: this.#mountpoint });
   }
@@ -390,11 +397,6 @@ export class Daemon {
     for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
     this.#pool.close();
   }
-}
-
-/** The kernel may have been told not to offer io_uring since we looked. */
-function transportOf({ flags2 }: Negotiated): Transport['kind'] {
-  return (flags2 & InitFlag2.FUSE_OVER_IO_URING) === 0 ? 'device' : 'io_uring';
 }
 
 /** Whether the kernel must be asked to enforce ACLs: they cost a request per walk from the root. */

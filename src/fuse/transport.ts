@@ -18,6 +18,8 @@ const RING_THREADS_MAX = 8;
 const SLOTS_PER_QUEUE = 32;
 const SLOTS_PER_QUEUE_MIN = 4;
 const SLOTS_PER_THREAD = 64;
+/** So that a session of the addon (1024 slots) has enough for each. */
+const QUEUES_PER_THREAD_MAX = 255;
 
 /** How the threads of a mount get their requests. */
 export interface Transport {
@@ -39,10 +41,14 @@ export function ringObstacle(native: NativeAddon): string | undefined {
   return possibleCpus() > 0 ? undefined : `${POSSIBLE_CPUS} cannot be read`;
 }
 
-/** `threads` undefined leaves their number to us. */
-export function ringTransport(threads: number | undefined): Transport {
-  const queues = possibleCpus();
-  return { kind: 'io_uring', threads: Math.min(threads ?? RING_THREADS_MAX, queues), queues };
+/** `threads` undefined leaves their number to us; not more than queues, nor too few for them. */
+export function ringTransport(
+  threads: number | undefined,
+  queues: number = possibleCpus(),
+): Transport {
+  const least = Math.ceil(queues / QUEUES_PER_THREAD_MAX);
+  const wanted = Math.max(threads ?? RING_THREADS_MAX, least);
+  return { kind: 'io_uring', threads: Math.min(wanted, queues), queues };
 }
 
 export function deviceTransport(threads: number | undefined): Transport {

@@ -148,9 +148,12 @@ export class WorkerPool {
     if (message.kind === 'serving') {
       this.#servingCount++;
       if (this.#isServing) this.#serving.resolve();
-    } else {
-      this.#events.onMessage(message);
+      return;
     }
+    // The connection's end is the end of all, and over io_uring not every thread notices it: one whose
+    // slots all wait for objects to be hashed hears nothing from the kernel.
+    if (message.kind === 'ended') this.#native.wake(this.#wake);
+    this.#events.onMessage(message);
   }
 
   #onError(error: unknown): void {
