@@ -26,7 +26,8 @@ const ENDLESS = 128 * 1024 * MIB;
 const SMALL_FILES = 100;
 /** More than a queue has slots. */
 const MANY = 40;
-const GONE = ['ECONNABORTED', 'ENOTCONN', 'EIO', 'EINTR'];
+/** ECANCELED is what the kernel says of a request that it was about to put into the ring of a dying process. */
+const GONE = ['ECONNABORTED', 'ENOTCONN', 'EIO', 'EINTR', 'ECANCELED'];
 
 const needsTwoCpus = { what: 'two CPUs', isMet: () => availableParallelism() >= 2 };
 
@@ -192,7 +193,7 @@ describeWith([...needsOurMount, needsUring, needsTwoCpus], 'over io_uring', () =
   test('SIGKILL of the daemon fails those who read', async () => {
     const mount = await mountWith();
     const script = `
-import os, sys
+import errno, os, sys
 sys.stdout.write("reading\\n"); sys.stdout.flush()
 try:
     while True:
@@ -202,7 +203,7 @@ try:
             os.read(fd, 10000)
             os.close(fd)
 except OSError as error:
-    print(error.errno)`;
+    print(errno.errorcode[error.errno])`;
     const readers = Array.from({ length: 8 }, (_, i) =>
       talkTo(scope, 'taskset', ['-c', String(i % 2), python, '-c', script, mount.mountpoint]),
     );
@@ -210,7 +211,7 @@ except OSError as error:
     await delay(300);
     process.kill(mount.pid, 'SIGKILL');
     for (const reader of readers) {
-      expect(await reader.hear(10_000)).toMatch(/^(5|103|107)$/);
+      expect(await reader.hear(10_000)).toMatch(/^E(CONNABORTED|NOTCONN|IO|CANCELED)$/);
       await within('the end of a reader', 5000, reader.ended);
     }
     await mustRun('umount', ['-l', mount.mountpoint]);
