@@ -32,8 +32,8 @@ class RingSession {
   /**
    * Registers the slots with the queues, as many with each, and keeps the calling thread on the
    * CPUs of the queues. From then on that thread must exchange. Only one session of a connection
-   * reads the device, and only that one is sure to hear of the connection's end: others do not while
-   * all their slots are open. 0 or -errno, and then the session can only be closed.
+   * reads the device, and only that one is sure to hear of the connection's end: others do not
+   * while all their slots are open. 0 or -errno, and then the session can only be closed.
    */
   int Open(std::span<const uint32_t> queues, bool reads_device);
   /**

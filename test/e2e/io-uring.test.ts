@@ -108,9 +108,9 @@ describeWith(needs, 'io_uring', () => {
     const { image, basedirs, source } = stressTree(scope);
     const mount = await mountOverRing(scope, { image, basedirs, args });
     const script = join(import.meta.dirname, '../support/stress.py');
-    let isDone = false;
+    const load = { isDone: false };
     const forgetting = (async () => {
-      while (!isDone) {
+      while (!load.isDone) {
         writeFileSync('/proc/sys/vm/drop_caches', '2');
         await new Promise((resolve) => setTimeout(resolve, 250));
       }
@@ -123,7 +123,7 @@ describeWith(needs, 'io_uring', () => {
       );
       expect(JSON.parse(stdout)).toEqual({ operations: processes * count, faults: [] });
     } finally {
-      isDone = true;
+      load.isDone = true;
       await forgetting;
     }
     expect(await mount.unmount()).toBe(0);
