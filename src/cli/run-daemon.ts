@@ -31,30 +31,18 @@ export async function runDaemon(
     options.logLevel,
     options.logFormat,
   );
-  const { log } = logger;
-  let daemon = new Daemon(daemonOptions(options), native, log);
+  const daemon = new Daemon(daemonOptions(options), native, logger.log);
   if (options.fake) {
     daemon.check();
     return ExitCode.OK;
   }
   const pidFile = options.pidFile === undefined ? undefined : new PidFile(options.pidFile);
   // First: a signal that comes while the mount is made must end it, not leave it dead.
-  handleSignals(
-    () => daemon,
-    () => {
-      logger.reopen();
-      daemon.forget();
-    },
-  );
-  try {
-    await daemon.start();
-  } catch (error) {
-    if (!daemon.isRingToBlame) throw error;
-    log.warn({ err: error }, 'FUSE over io_uring was refused; trying again without');
-    await daemon.ended;
-    daemon = new Daemon({ ...daemonOptions(options), transport: 'device' }, native, log);
-    await daemon.start();
-  }
+  handleSignals(daemon, () => {
+    logger.reopen();
+    daemon.forget();
+  });
+  await daemon.start();
   try {
     pidFile?.write();
   } catch (error) {
@@ -112,14 +100,13 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
  * SIGHUP otherwise reopens the log, for its rotation, and has everything verified anew. SIGUSR1 logs
  * what was verified; left alone, Node.js would open its debugger to everyone on the machine.
  */
-function handleSignals(daemon: () => Daemon, reload: () => void): void {
-  const stop = (): void => daemon().stop();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
-  process.on('SIGHUP', () => (process.stderr.isTTY ? stop() : reload()));
-  process.on('SIGUSR1', () => daemon().logStatistics());
-  process.on('uncaughtException', (error) => daemon().fail(error));
+function handleSignals(daemon: Daemon, reload: () => void): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => daemon.stop());
+  process.on('SIGHUP', () => (process.stderr.isTTY ? daemon.stop() : reload()));
+  process.on('SIGUSR1', () => daemon.logStatistics());
+  process.on('uncaughtException', (error) => daemon.fail(error));
   if (process.env[LIFELINE_VARIABLE] !== undefined) {
-    process.stdin.on('end', stop).on('error', stop);
+    process.stdin.on('end', () => daemon.stop()).on('error', () => daemon.stop());
     process.stdin.resume();
   }
 }

@@ -94,8 +94,6 @@ export class Daemon {
   /** The connection ended because the mount did: there is nothing left to unmount. */
   #isUnmounted = false;
   #isAbandoned = false;
-  /** INIT was answered with io_uring, and the threads have yet to serve it. */
-  #isRingAwaited = false;
   #isEnded = false;
   #outcome: Outcome = 'clean';
   #resolveEnded!: (outcome: Outcome) => void;
@@ -155,9 +153,7 @@ export class Daemon {
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       const transport = this.#transportOf(negotiated);
-      this.#isRingAwaited = transport === 'io_uring';
       await this.#pool.serve(mount.device, transport);
-      this.#isRingAwaited = false;
       this.#log.info(
         {
           image: options.image,
@@ -181,15 +177,6 @@ export class Daemon {
       this.#abandon();
       throw error;
     }
-  }
-
-  /**
-   * After a failed start: the kernel agreed to io_uring and then did not let it be used (SELinux, no
-   * memory), and nobody had asked for it by name. The connection is lost; once `ended` has settled,
-   * another daemon may try the device.
-   */
-  get isRingToBlame(): boolean {
-    return this.#isRingAwaited && this.#options.transport === 'auto';
   }
 
   /** Checks everything that can be checked without mounting. Throws as start does. */

@@ -77,7 +77,8 @@ export function prepareRingServing(
   );
   const readsDevice = setup.index === 0 ? 1 : 0;
   const status = session.open(BigInt64Array.from(queues.map(BigInt)), readsDevice);
-  if (status < 0) throw new Error(`io_uring cannot be used: ${errnoName(status)}`);
+  if (status < 0)
+    throw new Error(`io_uring is refused: ${errnoName(status)}; use --transport device`);
   return { session, slots };
 }
 

@@ -240,30 +240,18 @@ describeWith([...needs, needsCompiler], 'where io_uring is refused after all', (
     return { ...process.env, LD_PRELOAD: library };
   }
 
-  test('auto mounts again without', async () => {
-    const env = await refusing();
-    const sample = sampleImage(scope);
-    const mountpoint = scope.directory();
-    const mount = await mountOurs(scope, { ...sample, mountpoint, env });
-    expect(mountedEvent(mount)).toMatchObject({ transport: 'device' });
-    expect(complaintsOf(mount)).toMatchObject([
-      { msg: expect.stringContaining('io_uring') as string },
-    ]);
-    await mustRun('cmp', [join(mountpoint, 'big'), sample.objects.at('big')]);
-    expect(await mount.unmount()).toBe(0);
-    expect((await runCommand('mountpoint', [mountpoint])).code).not.toBe(0);
-  });
-
-  test('--transport io_uring is one line, and nothing stays mounted', async () => {
+  test.each(['auto', 'io_uring'])('--transport %s: one line, and nothing stays', async (name) => {
     const env = await refusing();
     const sample = sampleImage(scope);
     const mountpoint = scope.directory();
     scope.defer(() => detach(mountpoint));
-    const args = [...ring, '--basedir', sample.objects.path, sample.image, mountpoint];
+    const args = ['--transport', name, '--basedir', sample.objects.path, sample.image, mountpoint];
     const [command = '', ...rest] = [...ourCommand, ...args];
     const outcome = await runCommand(command, rest, { env });
     expect(outcome).toMatchObject({ code: MOUNT, stdout: '' });
-    expect(outcome.stderr).toMatch(/^composefs-fuse: [^\n]*io_uring[^\n]*EACCES\n$/);
+    expect(outcome.stderr).toMatch(
+      /^composefs-fuse: [^\n]*io_uring[^\n]*EACCES[^\n]*--transport device\n$/,
+    );
     expect((await runCommand('mountpoint', [mountpoint])).code).not.toBe(0);
   });
 });
