@@ -39,6 +39,8 @@ class Tables {
   }
   bool Remove(double number) {
     const Table table = Find(number);  // Destroyed after the lock is free.
+    // Those who still hold the table must not keep the connection alive, and its callers waiting.
+    if (table != nullptr) table->AllowPassthrough({kNoFd});
     const std::lock_guard lock(mutex_);
     return tables_.erase(static_cast<uint32_t>(number)) > 0;
   }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "object_guard.h"
+#include "ring_session.h"
 
 namespace composefs {
 
@@ -113,16 +114,20 @@ int Session::Reply(size_t reply_length) {
 
 int Session::ReplyOn(Fd device, size_t reply_length) {
   if (!device_ || KindOf(device.number) != Kind::kSessionDevice) return -EBADF;
+  if (RingSession::Answer(device, reply_.first(reply_length))) return 0;
   return -WriteReply(device.number, reply_length);
 }
 
 int Session::ReadObject(Fd fd, off_t offset, size_t length, size_t at) {
-  const Bytes out = reply_.subspan(at, length);
-  switch (device_ ? KindOf(fd.number) : Kind::kNone) {
+  return device_ ? composefs::ReadObject(fd, offset, reply_.subspan(at, length)) : -EBADF;
+}
+
+int ReadObject(Fd object, off_t offset, Bytes out) {
+  switch (KindOf(object.number)) {
     case Kind::kObject:
-      return static_cast<int>(verity::ReadAll(fd.number, out.data(), length, offset));
+      return static_cast<int>(verity::ReadAll(object.number, out.data(), out.size(), offset));
     case Kind::kGuardedObject:
-      return static_cast<int>(guard::Read(fd.number, offset, out));
+      return static_cast<int>(guard::Read(object.number, offset, out));
     default:
       return -EBADF;
   }

@@ -1,6 +1,6 @@
 // One /dev/fuse descriptor with its two buffers: the serving loop's only system calls. Knows
 // nothing of Node. A session belongs to one thread; only its wake descriptor may be used from
-// another.
+// another. ring_session.h does the same over io_uring.
 
 #pragma once
 
@@ -17,6 +17,12 @@ constexpr int kWriteFailed = -4096;
 
 /** Memory that JavaScript owns and keeps alive. Only the kernel reads and writes it. */
 using Bytes = std::span<uint8_t>;
+
+/**
+ * Reads an object that JavaScript was given, checked where it has a guard. The bytes read, -errno,
+ * or VERITY_STATUS of src/native.ts.
+ */
+int ReadObject(Fd object, off_t offset, Bytes out);
 
 class Session {
  public:

@@ -19,6 +19,7 @@ import {
   UsageError,
 } from './errors.ts';
 import type { DataMode } from './fuse/data-mode.ts';
+import type { TransportName } from './fuse/transport-names.ts';
 import type { LogLevel } from './log-levels.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 import {
@@ -47,6 +48,8 @@ export interface MountSettings {
   verifyAt?: VerifyAt;
   /** Who reads objects; default `auto`. */
   data?: DataMode;
+  /** How requests reach the server; default `auto`. See docs/architecture.md. */
+  transport?: TransportName;
   /** Serving threads, 1 to 64. */
   threads?: number;
   /** What becomes a `log` event: one of pino's levels. Default `info`. */
@@ -162,6 +165,7 @@ export async function mount(
 function commandLine(image: string, mountpoint: string, settings: MountSettings): string[] {
   const basedirs = typeof settings.basedir === 'string' ? [settings.basedir] : settings.basedir;
   const args = ['--foreground', '--log-format', 'json', '--log-level', settings.logLevel ?? 'info'];
+  if (settings.transport !== undefined) args.push('--transport', settings.transport);
   if (settings.threads !== undefined) args.push('--threads', String(settings.threads));
   if (settings.digest !== undefined) args.push(`--digest=${settings.digest}`);
   if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);

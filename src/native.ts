@@ -129,6 +129,26 @@ export const STORED_RECORD = { STATUS: 0, OUTCOME: 8, DIGEST: 16, SIZE: 48 } as 
 /** What became of a file that was to be stored. */
 export const STORED_OUTCOME = { FAILED: 0, ADDED: 1, PRESENT: 2, PRESENT_BUT_WRONG: 3 } as const;
 
+/** `exchange` returns the number of the slot times this, plus the request's length. */
+export const SLOT_UNIT = 0x4_0000;
+
+/** What a serving thread needs of either kind of session. */
+export type ServingSession = Pick<NativeSession, 'exchange' | 'readObject' | 'close'>;
+
+/**
+ * Requests over io_uring (Linux 6.14). It has several slots, each with a request and a reply buffer of
+ * its own; the last one is for what still comes by the device. `exchange` and `readObject` use the
+ * reply buffer of the slot that the last `exchange` named; the body of a reply begins 16 bytes into it.
+ */
+export interface NativeRingSession extends ServingSession {
+  /**
+   * Makes the ring, registers the slots with the queues (numbers of CPUs) in turn and binds the
+   * calling thread to those CPUs. INIT has been answered with FUSE_OVER_IO_URING. One session of a
+   * connection has `readsDevice` 1. 0 or -errno.
+   */
+  open(queues: BigInt64Array, readsDevice: number): number;
+}
+
 /**
  * One open /dev/fuse descriptor with its two buffers, which stay referenced (and must not be
  * detached) until `close`. The session owns the descriptor from construction on.
@@ -136,7 +156,7 @@ export const STORED_OUTCOME = { FAILED: 0, ADDED: 1, PRESENT: 2, PRESENT_BUT_WRO
 export interface NativeSession {
   /**
    * Writes `reply[0, replyLength)` if replyLength > 0, then waits for the next request and reads it
-   * into the request buffer. Returns the request's length in bytes, or:
+   * into the request buffer. Returns the request's length in bytes (slot 0, see SLOT_UNIT), or:
    * -ENODEV (unmounted), -ECONNABORTED (aborted), -ECANCELED (woken through the wake descriptor),
    * WRITE_FAILED - errno if the kernel refused the reply (the caller goes on with `exchange(0)`;
    * ENOENT, a request that was interrupted meanwhile, is not reported), or another -errno of read(2).
@@ -178,6 +198,19 @@ export interface NativeAddon {
     reply: Uint8Array,
     wakeFd: number,
   ) => NativeSession;
+  /**
+   * The buffers of all slots lie one after another, of equal size: 8192 to SLOT_UNIT - 1 bytes each
+   * for requests, at least 8208 for replies; 2 to 1024 slots.
+   */
+  RingSession: new (
+    deviceFd: number,
+    requests: Uint8Array,
+    replies: Uint8Array,
+    slots: number,
+    wakeFd: number,
+  ) => NativeRingSession;
+  /** Whether this process may use io_uring as RingSession does. 0 or -errno. */
+  probeRing(): number;
   /** An eventfd that ends every `exchange` of the sessions made with it once `wake` is called. */
   createWake(): number;
   wake(wakeFd: number): number;

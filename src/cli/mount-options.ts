@@ -3,6 +3,7 @@
 
 import { UsageError } from '../errors.ts';
 import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
+import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
 import { MountFlag, type MountFlagName } from '../fuse/mounting.ts';
 import {
   VERIFY_ENGINES,
@@ -25,6 +26,7 @@ export interface MountOptions {
   verifyAt?: VerifyAt;
   digest?: string;
   data?: DataMode;
+  transport?: TransportName;
   fsname?: string;
   maxRead?: number;
   threads?: number;
@@ -183,6 +185,9 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
       return true;
     case 'verify_at':
       into.verifyAt = oneOf(`mount option ${name}`, requireValue(name, value), VERIFY_TIMES);
+      return true;
+    case 'transport':
+      into.transport = oneOf(`mount option ${name}`, requireValue(name, value), TRANSPORTS);
       return true;
     case 'data':
       into.data = oneOf(`mount option ${name}`, requireValue(name, value), DATA_MODES);

@@ -23,13 +23,8 @@ import {
   splitBasedirs,
 } from './mount-options.ts';
 import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
+import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
 import { firstSentence } from './parse-error.ts';
-
-/**
- * Serving threads unless told otherwise. A second one keeps metadata flowing while the first waits
- * for a disk; on two cores a third gained nothing.
- */
-const DEFAULT_THREADS = 2;
 
 /** Everything the command line says. Paths are absolute. */
 export interface CommandOptions {
@@ -45,7 +40,9 @@ export interface CommandOptions {
   };
   data: DataMode;
   mount: MountOptions;
-  threads: number;
+  transport: TransportName;
+  /** Undefined unless asked for. */
+  threads: number | undefined;
   pollingMicroseconds: number | undefined;
   foreground: boolean;
   /** mount(8)'s -f: check everything, mount nothing. */
@@ -77,7 +74,10 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
                         are opened), daemon
   -o OPTION[,OPTION…]   mount options, see below
   -f, --foreground      stay in the foreground and log to standard error
-  --threads N           serving threads, 1 to 64 (default ${DEFAULT_THREADS}); -s means 1
+  --transport NAME      device (/dev/fuse), io_uring (Linux 6.14, where the administrator has switched it
+                        on), or auto (the default: io_uring if it can be had)
+  --threads N           serving threads, 1 to 64 (default 2; with io_uring one per CPU, 8 at most);
+                        -s means 1
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default info)
   --log-format FORMAT   ${LOG_FORMATS.join(', ')} (default auto: text on a terminal, else JSON)
   --log-file FILE       append the log to FILE (in the background the default is syslog)
@@ -90,7 +90,7 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
 Mount options:
   basedir=DIR[:DIR…]    as --basedir
   verity, tryverity, noverity, verity=POLICY, verity_check=0|1|2,
-  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE
+  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE, transport=NAME
                         as the options above
   source=IMAGE          the image, when only MOUNTPOINT is given
   allow_other           let other users in: the default for root and inside a user namespace;
@@ -139,6 +139,10 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       verification,
       data,
       mount,
+      transport:
+        values.transport === undefined
+          ? (mount.transport ?? 'auto')
+          : oneOf('--transport', values.transport, TRANSPORTS),
       threads: threadsOf(values.threads, values.single === true, mount.threads),
       pollingMicroseconds:
         values.poll === undefined ? undefined : parseNumber('--poll', values.poll, 0, 1000),
@@ -168,6 +172,7 @@ function parse(args: readonly string[]) {
         options: { type: 'string', short: 'o', multiple: true },
         foreground: { type: 'boolean', short: 'f' },
         threads: { type: 'string' },
+        transport: { type: 'string' },
         poll: { type: 'string' },
         single: { type: 'boolean', short: 's' },
         'log-level': { type: 'string' },
@@ -209,9 +214,13 @@ function positionalPaths(
   return { image: first, mountpoint: second };
 }
 
-function threadsOf(option: string | undefined, single: boolean, fromMount?: number): number {
+function threadsOf(
+  option: string | undefined,
+  single: boolean,
+  fromMount?: number,
+): number | undefined {
   if (option !== undefined) return parseThreads('--threads', option);
-  return single ? 1 : (fromMount ?? DEFAULT_THREADS);
+  return single ? 1 : fromMount;
 }
 
 /** The options of the command line win over those behind -o. */

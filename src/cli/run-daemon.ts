@@ -89,6 +89,7 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
     },
     acl: mount.acl,
     allowStacking: mount.allowStacking,
+    transport: options.transport,
     threads: options.threads,
     pollingMicroseconds: options.pollingMicroseconds ?? DEFAULT_POLLING_MICROSECONDS,
   };

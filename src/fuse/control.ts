@@ -2,10 +2,13 @@
 // never looks at messages, so this is how it learns that the mount is there and which descriptor is
 // its own.
 
+import type { Transport } from './transport.ts';
+
 export const ControlState = { WAIT: 0, SERVE: 1, ABANDON: 2 } as const;
 
 const STATE = 0;
-const FIRST_DEVICE = 1;
+const IS_RING = 1;
+const FIRST_DEVICE = 2;
 
 export class Control {
   readonly #words: Int32Array;
@@ -19,7 +22,8 @@ export class Control {
   }
 
   /** Main thread: hands out one device descriptor per worker and lets them all go. */
-  serve(devices: readonly number[]): void {
+  serve(devices: readonly number[], kind: Transport['kind']): void {
+    Atomics.store(this.#words, IS_RING, kind === 'io_uring' ? 1 : 0);
     devices.forEach((fd, index) => Atomics.store(this.#words, FIRST_DEVICE + index, fd));
     this.#release(ControlState.SERVE);
   }
@@ -33,6 +37,11 @@ export class Control {
   waitForStart(): number {
     Atomics.wait(this.#words, STATE, ControlState.WAIT);
     return Atomics.load(this.#words, STATE);
+  }
+
+  /** Worker: what the kernel agreed to. */
+  get transport(): Transport['kind'] {
+    return Atomics.load(this.#words, IS_RING) === 1 ? 'io_uring' : 'device';
   }
 
   /** Worker: its descriptor. */

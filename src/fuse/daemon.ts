@@ -34,6 +34,8 @@ import {
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
+import { chooseTransport, ringObstacle, type Transport } from './transport.ts';
+import type { TransportName } from './transport-names.ts';
 import { WorkerLog } from './worker-log.ts';
 import { WorkerPool } from './worker-pool.ts';
 import { REQUEST_BUFFER_SIZE, type ServingSetup, type WorkerMessage } from './worker-setup.ts';
@@ -54,8 +56,10 @@ export interface DaemonOptions {
   acl: boolean;
   /** Permits mounting over another FUSE mount. */
   allowStacking: boolean;
-  /** Serving threads, at least 1. */
-  threads: number;
+  /** How requests reach the daemon. */
+  transport: TransportName;
+  /** Serving threads, at least 1; undefined for as many as the transport deserves. */
+  threads: number | undefined;
   /** Microseconds a worker keeps trying after a reply before it sleeps; 0 to 1000. */
   pollingMicroseconds: number;
 }
@@ -76,6 +80,7 @@ export class Daemon {
   readonly #options: DaemonOptions;
   readonly #native: NativeAddon;
   readonly #log: Logger;
+  readonly #transport: Transport;
   readonly #pool: WorkerPool;
   readonly #descriptors: number[] = [];
   readonly #verification = new VerificationState();
@@ -100,7 +105,8 @@ export class Daemon {
     this.#options = options;
     this.#native = native;
     this.#log = log;
-    this.#pool = new WorkerPool(native, options.threads, {
+    this.#transport = chooseTransport(options.transport, options.threads, native);
+    this.#pool = new WorkerPool(native, this.#transport, {
       onMessage: (message) => this.#onMessage(message),
       onError: (error) => this.fail(error, 'a serving thread failed; the mount ends'),
       onEnd: () => this.#onEnd(),
@@ -116,6 +122,7 @@ export class Daemon {
   async start(): Promise<void> {
     const startedAt = performance.now();
     const options = this.#options;
+    this.#requireTransport();
     const imageFile = new ImageFile(options.image);
     try {
       const basedirs = this.#openBasedirs();
@@ -142,9 +149,11 @@ export class Daemon {
       this.#deferred = this.#prepareDeferred(serving, mount.device);
       const { fileTable } = serving;
       this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
-      const negotiated = this.#initialise(mount, { posixAcl, stackDepth });
+      const overIoUring = this.#transport.kind === 'io_uring';
+      const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
-      await this.#pool.serve(mount.device);
+      const transport = this.#transportOf(negotiated);
+      await this.#pool.serve(mount.device, transport);
       this.#log.info(
         {
           image: options.image,
@@ -152,7 +161,8 @@ export class Daemon {
           how: mount.how,
           allowOther: mount.allowOther,
           protocol: `7.${negotiated.minor}`,
-          threads: options.threads,
+          transport,
+          threads: this.#transport.threads,
           data,
           verity: options.verification.policy,
           verifyEngine: options.verification.engine,
@@ -219,6 +229,19 @@ export class Daemon {
   /** Logs what has been verified and refused so far. */
   logStatistics(): void {
     this.#log.info({ ...this.#verification.counts }, 'verification so far');
+  }
+
+  /** A transport that was asked for by name is had or nothing is mounted. */
+  #requireTransport(): void {
+    if (this.#options.transport !== 'io_uring') return;
+    const obstacle = ringObstacle(this.#native);
+    if (obstacle === undefined) return;
+    throw new MountError(
+      `--transport io_uring: ${obstacle}; or leave the choice to --transport auto`,
+      {
+        path: this.#options.mountpoint,
+      },
+    );
   }
 
   #load(imageFile: ImageFile): Image {
@@ -306,6 +329,13 @@ export class Daemon {
       this.#log.warn('passthrough needs Linux 6.9 or later; the daemon reads the objects');
     }
     return 'daemon';
+  }
+
+  /** The kernel may have been told not to offer io_uring since we looked. */
+  #transportOf({ flags2 }: Negotiated): Transport['kind'] {
+    if ((flags2 & InitFlag2.FUSE_OVER_IO_URING) !== 0) return 'io_uring';
+    if (this.#options.transport !== 'io_uring') return 'device';
+    throw this.#initFailed('it does not offer FUSE over io_uring any more');
   }
 
   #initFailed(reason: string): MountError {

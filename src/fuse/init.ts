@@ -34,6 +34,8 @@ export interface InitWishes {
    * no passthrough.
    */
   stackDepth: number;
+  /** Requests come over io_uring once INIT is answered, and only when every queue is served. */
+  overIoUring: boolean;
 }
 
 /** What both sides agreed on. */
@@ -92,7 +94,9 @@ export function negotiate(
   // Id-mapped mounts of this mount (Linux 6.12); the mount always has default_permissions.
   negotiated.flags2 =
     offered2 &
-    (InitFlag2.FUSE_ALLOW_IDMAP | (wishes.stackDepth > 0 ? InitFlag2.FUSE_PASSTHROUGH : 0));
+    (InitFlag2.FUSE_ALLOW_IDMAP |
+      (wishes.stackDepth > 0 ? InitFlag2.FUSE_PASSTHROUGH : 0) |
+      (wishes.overIoUring ? InitFlag2.FUSE_OVER_IO_URING : 0));
 
   reply.view.setUint32(body + INIT_OUT.MINOR, negotiated.minor, true);
   reply.view.setUint32(body + INIT_OUT.MAX_READAHEAD, request.u32(INIT_IN.MAX_READAHEAD), true);

@@ -1,7 +1,7 @@
 // The serving loop: exchange, dispatch, repeat. One native call per request, no event loop.
 
 import { Errno, errnoName } from '../errors.ts';
-import { type NativeSession, WRITE_FAILED } from '../native.ts';
+import { type ServingSession, SLOT_UNIT, WRITE_FAILED } from '../native.ts';
 import { opcodeName } from './abi.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { Slot } from './slot.ts';
@@ -14,19 +14,21 @@ export type ReportRefusedReply = (text: string) => void;
 
 /** Serves until the connection ends. Throws on an errno of read(2) that should not happen. */
 export function serveSession(
-  session: NativeSession,
-  slot: Slot,
+  session: ServingSession,
+  slots: readonly Slot[],
   dispatcher: Dispatcher,
   reportRefusedReply: ReportRefusedReply,
 ): SessionEnd {
   let replyLength = 0;
+  let slot = slots[0]!;
   for (;;) {
-    const requestLength = session.exchange(replyLength);
-    if (requestLength >= 0) {
-      replyLength = dispatcher.dispatch(slot, requestLength);
+    const received = session.exchange(replyLength);
+    if (received >= 0) {
+      slot = slots[(received / SLOT_UNIT) | 0]!;
+      replyLength = dispatcher.dispatch(slot, received & (SLOT_UNIT - 1));
       continue;
     }
-    switch (requestLength) {
+    switch (received) {
       case -Errno.ENODEV:
         return 'unmounted';
       case -Errno.ECONNABORTED:
@@ -34,12 +36,12 @@ export function serveSession(
       case -Errno.ECANCELED:
         return 'woken';
       default:
-        if (requestLength > WRITE_FAILED) {
-          throw new Error(`reading from /dev/fuse failed: ${errnoName(requestLength)}`);
+        if (received > WRITE_FAILED) {
+          throw new Error(`waiting for a request failed: ${errnoName(received)}`);
         }
         reportRefusedReply(
           `the kernel refused the reply to ${opcodeName(slot.request.opcode)}: ` +
-            errnoName(requestLength - WRITE_FAILED),
+            errnoName(received - WRITE_FAILED),
         );
         replyLength = 0;
     }

@@ -7,6 +7,7 @@ import type { NativeAddon } from '../native.ts';
 import { descriptorLimit } from '../objects/descriptor-limit.ts';
 import { createFileTable } from '../objects/open-files.ts';
 import { Control } from './control.ts';
+import type { Transport } from './transport.ts';
 import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts';
 
 /** Event loop, device, wake and epoll descriptors of one worker. */
@@ -41,7 +42,7 @@ export interface PoolEvents {
 
 export class WorkerPool {
   readonly #native: NativeAddon;
-  readonly #threads: number;
+  readonly #transport: Transport;
   readonly #events: PoolEvents;
   readonly #wake: number;
   readonly #controlBuffer: SharedArrayBuffer;
@@ -52,11 +53,11 @@ export class WorkerPool {
   #fileTable: number | undefined;
 
   /** Throws MountError. */
-  constructor(native: NativeAddon, threads: number, events: PoolEvents) {
+  constructor(native: NativeAddon, transport: Transport, events: PoolEvents) {
     this.#native = native;
-    this.#threads = threads;
+    this.#transport = transport;
     this.#events = events;
-    this.#controlBuffer = Control.create(threads);
+    this.#controlBuffer = Control.create(transport.threads);
     this.#control = new Control(this.#controlBuffer);
     this.#wake = native.createWake();
     if (this.#wake < 0) throw cannotStart(`no descriptor: ${errnoName(this.#wake)}`);
@@ -80,7 +81,12 @@ export class WorkerPool {
     this.#fileTable = createFileTable(this.#native, Math.max(openMax, 1));
     const serving = { ...shared, fileTable: this.#fileTable, wakeDescriptor: this.#wake };
     for (let index = 0; index < this.#threads; index++) {
-      const setup: WorkerSetup = { ...serving, index, control: this.#controlBuffer };
+      const setup: WorkerSetup = {
+        ...serving,
+        index,
+        transport: this.#transport,
+        control: this.#controlBuffer,
+      };
       const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
       this.#workers.add(worker);
       worker.on('message', (message: WorkerMessage) => this.#onMessage(message));
@@ -95,7 +101,7 @@ export class WorkerPool {
    * memory, no descriptors) must not be found out by a user who waits for an answer that never
    * comes. Rejects with MountError.
    */
-  async serve(device: number): Promise<void> {
+  async serve(device: number, kind: Transport['kind']): Promise<void> {
     const devices: number[] = [];
     for (let i = 0; i < this.#threads; i++) {
       const clone = this.#native.cloneDevice(device);
@@ -105,7 +111,7 @@ export class WorkerPool {
       }
       devices.push(clone);
     }
-    this.#control.serve(devices);
+    this.#control.serve(devices, kind);
     await this.#serving.promise;
   }
 
@@ -130,6 +136,10 @@ export class WorkerPool {
     this.#native.closeDescriptor(this.#wake);
   }
 
+  get #threads(): number {
+    return this.#transport.threads;
+  }
+
   get #isServing(): boolean {
     return this.#servingCount === this.#threads;
   }
@@ -138,9 +148,12 @@ export class WorkerPool {
     if (message.kind === 'serving') {
       this.#servingCount++;
       if (this.#isServing) this.#serving.resolve();
-    } else {
-      this.#events.onMessage(message);
+      return;
     }
+    // The connection's end is the end of all, and over io_uring not every thread notices it: one whose
+    // slots all wait for objects to be hashed hears nothing from the kernel.
+    if (message.kind === 'ended') this.#native.wake(this.#wake);
+    this.#events.onMessage(message);
   }
 
   #onError(error: unknown): void {

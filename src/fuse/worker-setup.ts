@@ -7,6 +7,7 @@ import { OUT_HEADER } from './abi.ts';
 import type { DeferredRequest } from './deferred-requests.ts';
 import { MAX_READ } from './init.ts';
 import type { SessionEnd } from './session.ts';
+import type { Transport } from './transport.ts';
 
 /** Large enough that thousands of FORGETs come in one request. */
 export const REQUEST_BUFFER_SIZE: number = 128 * 1024;
@@ -34,6 +35,8 @@ export interface ServingSetup {
 export interface WorkerSetup extends ServingSetup {
   index: number;
   control: SharedArrayBuffer;
+  /** What is hoped for; `control` will know what the kernel agreed to. */
+  transport: Transport;
   pollingMicroseconds: number;
   trace: boolean;
 }

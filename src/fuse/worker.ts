@@ -3,10 +3,11 @@
 // nothing can be sent to it; it posts problems, and requests that take long, to the main thread.
 
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Problem } from '../filesystem/problems.ts';
 import { loadNative } from '../native.ts';
 import { Control, ControlState } from './control.ts';
 import { Dispatcher } from './dispatch.ts';
-import { prepareServing } from './serving.ts';
+import { prepareRingServing, prepareServing, type RingServing } from './serving.ts';
 import { serveSession } from './session.ts';
 import type { Deferrals } from './slot.ts';
 import { traceToPort } from './trace.ts';
@@ -22,21 +23,26 @@ const control = new Control(setup.control);
 if (control.waitForStart() === ControlState.SERVE) serve(control.deviceOf(setup.index));
 
 function serve(device: number): void {
-  const { session, slot } = prepareServing(
-    loadNative(),
-    setup,
-    device,
-    (problem) => post({ kind: 'problem', problem }),
-    setup.verification.policy === 'off' ? undefined : deferralsOf(device),
-  );
-  session.setPolling(setup.pollingMicroseconds);
+  const { session, slots } = prepare(device);
   const dispatcher = new Dispatcher(reportBug, setup.trace ? traceToPort(post) : undefined);
   post({ kind: 'serving' });
-  const end = serveSession(session, slot, dispatcher, (text) =>
+  const end = serveSession(session, slots, dispatcher, (text) =>
     post({ kind: 'refused-reply', text }),
   );
   session.close();
   post({ kind: 'ended', end });
+}
+
+function prepare(device: number): RingServing {
+  const native = loadNative();
+  const report = (problem: Problem): void => post({ kind: 'problem', problem });
+  const deferrals = setup.verification.policy === 'off' ? undefined : deferralsOf(device);
+  if (control.transport === 'io_uring') {
+    return prepareRingServing(native, setup, device, report, deferrals);
+  }
+  const { session, slot } = prepareServing(native, setup, device, report, deferrals);
+  session.setPolling(setup.pollingMicroseconds);
+  return { session, slots: [slot] };
 }
 
 function deferralsOf(device: number): Deferrals {

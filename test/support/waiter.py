@@ -76,6 +76,8 @@ def others(folder, large):
         times.append((time.monotonic() - before) * 1000)
     waits = os.waitpid(child, os.WNOHANG) == (0, 0)
     os.kill(child, signal.SIGKILL)
+    if waits:
+        os.waitpid(child, 0)
     print(json.dumps({"count": len(times), "longestMs": max(times), "waits": waits}), flush=True)
 
 

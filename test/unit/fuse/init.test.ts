@@ -24,7 +24,7 @@ interface Offer {
 /** Everything Linux 6.18 offers a plain mount, from the protocol's table. */
 const ALL_FLAGS = 0x73ffff_fb | 0;
 const ALL_FLAGS2 = 0x7ff;
-const EVERYTHING: InitWishes = { posixAcl: true, stackDepth: 2 };
+const EVERYTHING: InitWishes = { posixAcl: true, stackDepth: 2, overIoUring: false };
 
 function init(offer: Offer, { posixAcl = false, stackDepth = 0 }: Partial<InitWishes> = {}) {
   const bytes = new Uint8Array(8192);
@@ -45,7 +45,12 @@ function init(offer: Offer, { posixAcl = false, stackDepth = 0 }: Partial<InitWi
   const reply = new Reply(new Uint8Array(8192));
   reply.bytes.fill(0xee);
   const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
-  const result = negotiate(request, reply, { posixAcl, stackDepth }, negotiated);
+  const result = negotiate(
+    request,
+    reply,
+    { posixAcl, stackDepth, overIoUring: false },
+    negotiated,
+  );
   const out = new DataView(reply.bytes.buffer, reply.bodyStart, INIT_OUT.SIZE);
   return { result, negotiated, out };
 }
@@ -122,7 +127,7 @@ describe('INIT', () => {
   it.each([1, 2])(
     'asks for passthrough to objects at stack depth %i, if it is offered',
     (depth) => {
-      const wishes = { stackDepth: depth };
+      const wishes = { stackDepth: depth, overIoUring: false };
       const offer = { minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 };
       const { negotiated, out } = init(offer, wishes);
       const both = InitFlag2.FUSE_ALLOW_IDMAP | InitFlag2.FUSE_PASSTHROUGH;
