@@ -60,8 +60,8 @@ export interface DaemonOptions {
   transport: TransportName;
   /** Serving threads, at least 1; undefined for as many as the transport deserves. */
   threads: number | undefined;
-  /** Microseconds a worker keeps trying after a reply before it sleeps; 0 to 1000. */
-  pollingMicroseconds: number;
+  /** Microseconds a worker keeps trying after a reply before it sleeps, 0 to 1000; undefined: adaptive. */
+  pollingMicroseconds: number | undefined;
 }
 
 /** How the service ended: as somebody wished, or because of a failure. */
