@@ -31,6 +31,7 @@ import {
   resolveMountpoint,
   unmountFuse,
 } from './mounting.ts';
+import { raiseReadahead } from './readahead.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
@@ -153,6 +154,7 @@ export class Daemon {
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       const transport = transportOf(negotiated);
+      const readaheadKiB = raiseReadahead(mount.entry);
       await this.#pool.serve(mount.device, transport);
       this.#log.info(
         {
@@ -164,6 +166,7 @@ export class Daemon {
           transport,
           threads: this.#transport.threads,
           data,
+          ...(readaheadKiB !== undefined && { readaheadKiB }),
           verity: options.verification.policy,
           verifyEngine: options.verification.engine,
           verifyAt: options.verification.at,

@@ -42,7 +42,7 @@ async function mountOnAnother(scope: Scope, args: readonly string[]): Promise<St
     basedirs: [inner.mountpoint],
     args: ['--transport', 'device', ...args],
   });
-  scope.defer(() => process.kill(inner.pid, 'SIGCONT'));
+  scope.defer(() => void process.kill(inner.pid, 'SIGCONT'));
   return {
     outer,
     stop: () => process.kill(inner.pid, 'SIGSTOP'),
