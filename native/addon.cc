@@ -257,6 +257,7 @@ napi_value ReadObject(napi_env env, napi_callback_info info) {
                                          static_cast<size_t>(length), static_cast<size_t>(at)));
 }
 
+template <void (Session::*Method)(int)>
 napi_value SetPolling(napi_env env, napi_callback_info info) {
   std::array<double, 1> microseconds;
   Wrapped* wrapped = ReadCall(env, info, microseconds);
@@ -264,8 +265,16 @@ napi_value SetPolling(napi_env env, napi_callback_info info) {
   if (!IsInteger(microseconds[0], 0, 1000)) {
     return ThrowRange(env, "microseconds must be an integer from 0 to 1000");
   }
-  wrapped->session.SetPolling(static_cast<int>(microseconds[0]));
+  (wrapped->session.*Method)(static_cast<int>(microseconds[0]));
   return nullptr;
+}
+
+napi_value JoinCrew(napi_env env, napi_callback_info info) {
+  std::array<double, 1> wake;
+  Wrapped* wrapped = ReadCall(env, info, wake);
+  if (wrapped == nullptr) return nullptr;
+  const int wake_fd = ToDescriptor(wake[0]).number;
+  return ToValue(env, KindOf(wake_fd) == Kind::kWake ? wrapped->session.Join(wake_fd) : -EBADF);
 }
 
 napi_value CloseSession(napi_env env, napi_callback_info info) {
@@ -328,12 +337,15 @@ Napi::Value SessionClass(Napi::Env env) {
     return napi_property_descriptor{name,    nullptr, callback,     nullptr,
                                     nullptr, nullptr, napi_default, nullptr};
   };
-  const napi_property_descriptor methods[] = {method("exchange", SendReply<&Session::Exchange>),
-                                              method("reply", SendReply<&Session::Reply>),
-                                              method("replyOn", ReplyOn),
-                                              method("readObject", ReadObject),
-                                              method("setPolling", SetPolling),
-                                              method("close", CloseSession)};
+  const napi_property_descriptor methods[] = {
+      method("exchange", SendReply<&Session::Exchange>),
+      method("reply", SendReply<&Session::Reply>),
+      method("replyOn", ReplyOn),
+      method("readObject", ReadObject),
+      method("setPolling", SetPolling<&Session::SetPolling>),
+      method("pollAdaptively", SetPolling<&Session::PollAdaptively>),
+      method("join", JoinCrew),
+      method("close", CloseSession)};
   napi_value result = nullptr;
   napi_define_class(env, "Session", NAPI_AUTO_LENGTH, ConstructSession, nullptr, std::size(methods),
                     methods, &result);

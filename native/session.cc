@@ -23,6 +23,9 @@ constexpr uint32_t kWakeCheckInterval = 256;
 constexpr uint64_t kDeviceReady = 0;
 constexpr uint64_t kWoken = 1;
 
+// Serving a request takes 1 to 20 us unless something has to be waited for.
+constexpr int64_t kSlowNs = 100'000;
+
 int64_t MonotonicNs() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
@@ -50,6 +53,8 @@ void Session::Close() {
   device_.Reset();
   wake_.Reset();
   events_.Reset();
+  if (crew_ != nullptr) crew_->Leave(member_);
+  crew_.reset();
 }
 
 /** 0 or an errno. One write is one whole reply, so there are no short writes. */
@@ -65,6 +70,16 @@ bool Session::IsWoken() const {
   return poll(&wake, 1, 0) > 0;
 }
 
+int Session::Join(int wake_fd) {
+  if (!device_ || crew_ != nullptr) return -EBADF;
+  std::shared_ptr<Crew> crew = Crew::Of(wake_fd);
+  member_ = crew->Join(wake_.get());
+  if (member_ < 0) return member_;
+  crew_ = std::move(crew);
+  is_listening_ = crew_->MayListen(member_);
+  return 0;
+}
+
 int Session::Exchange(size_t reply_length) {
   if (!device_) return -EBADF;
   if (reply_length > 0) {
@@ -73,37 +88,67 @@ int Session::Exchange(size_t reply_length) {
     if (error != 0 && error != ENOENT && error != ENODEV) return kWriteFailed - error;
   }
   if (++exchanges_ % kWakeCheckInterval == 0 && IsWoken()) return -ECANCELED;
+  bool was_slow = false;
+  if (crew_ != nullptr) {
+    was_slow = MonotonicNs() - received_ns_ > kSlowNs;
+    if (is_listening_) crew_->Answered(member_);
+  }
 
   // Only who has just answered may expect the next request soon; an idle session sleeps at once.
-  bool polling = reply_length > 0 && polling_ns_ > 0;
-  int64_t deadline = 0;
-  bool disconnected = false;
-  for (;;) {
-    const ssize_t length = read(device_.get(), request_.data(), request_.size());
-    if (length >= 0) return static_cast<int>(length);
-    // ENOENT: the request was aborted while the kernel copied it; the next one is whole.
-    if (errno == EINTR || errno == ENOENT) continue;
-    if (errno != EAGAIN) return -errno;
-    if (disconnected) return -ENODEV;
-    if (polling) {
-      const int64_t now = MonotonicNs();
-      if (deadline == 0) deadline = now + polling_ns_;
-      polling = now < deadline;
-      if (polling) continue;
+  bool polls = reply_length > 0 && polling_.Begin(crew_.get());
+  bool is_disconnected = false;
+  for (int looks = 0;; looks++) {
+    if (!is_listening_) {
+      const int error = crew_->Sleep(member_);
+      if (error != 0) return error;
+      is_listening_ = true;
     }
+    const ssize_t length = read(device_.get(), request_.data(), request_.size());
+    const int error = errno;
+    if (length >= 0 || (error != EINTR && error != ENOENT && error != EAGAIN)) {
+      if (polls) polling_.End(crew_.get(), length >= 0);
+      if (crew_ != nullptr) {
+        if (length < 0) crew_->Dismiss();
+        // Another one was waiting while the last one took long: more hands are needed.
+        if (looks == 0 && was_slow) crew_->Promote();
+        received_ns_ = MonotonicNs();
+        crew_->Received(member_, received_ns_);
+      }
+      return length >= 0 ? static_cast<int>(length) : -error;
+    }
+    // ENOENT: the request was aborted while the kernel copied it; the next one is whole.
+    if (error != EAGAIN) continue;
+    if (is_disconnected) {
+      if (crew_ != nullptr) crew_->Dismiss();
+      return -ENODEV;
+    }
+    if (polls && polling_.GoOn()) continue;
+    if (polls) {
+      polling_.End(crew_.get(), false);
+      polls = false;
+    } else if (looks > 0 && crew_ != nullptr && crew_->Retire(member_)) {
+      // Woken for nothing: one listener less will do.
+      is_listening_ = false;
+      continue;
+    }
+    const int ended = Sleep(is_disconnected);
+    if (ended != 0) return ended;
+  }
+}
+
+int Session::Sleep(bool& is_disconnected) {
+  for (;;) {
     epoll_event ready[2];
     const int count = epoll_wait(events_.get(), ready, 2, -1);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return -errno;
-    }
-    const epoll_event* device = nullptr;
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) return -errno;
     for (int i = 0; i < count; i++) {
-      if (ready[i].data.u64 == kDeviceReady) device = &ready[i];
+      if (ready[i].data.u64 != kDeviceReady) continue;
+      // EPOLLERR is the end of the connection; read knows which end, ENODEV or ECONNABORTED.
+      is_disconnected = (ready[i].events & EPOLLERR) != 0;
+      return 0;
     }
-    if (device == nullptr) return -ECANCELED;
-    // EPOLLERR is the end of the connection; read knows which end, ENODEV or ECONNABORTED.
-    disconnected = (device->events & EPOLLERR) != 0;
+    return -ECANCELED;
   }
 }
 

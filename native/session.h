@@ -6,9 +6,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
+#include "crew.h"
 #include "fd_guard.h"
+#include "polling.h"
 
 namespace composefs {
 
@@ -38,7 +41,13 @@ class Session {
   int ReplyOn(Fd device, size_t reply_length);
   /** The caller has checked that [at, at + length) lies in the reply buffer. */
   int ReadObject(Fd fd, off_t offset, size_t length, size_t at);
-  void SetPolling(int microseconds) { polling_ns_ = int64_t{microseconds} * 1000; }
+  void SetPolling(int microseconds) { polling_.Set(int64_t{microseconds} * 1000, false); }
+  void PollAdaptively(int microseconds) { polling_.Set(int64_t{microseconds} * 1000, true); }
+  /**
+   * From now on this thread shares the connection with the other sessions that have the same wake
+   * descriptor and joined; `wake_fd` is the number it was handed out as. 0 or -errno.
+   */
+  int Join(int wake_fd);
   void Close();
 
   /** Does not change with Close, so that a closed session still tells a bad length. */
@@ -47,6 +56,8 @@ class Session {
  private:
   int WriteReply(int device, size_t reply_length);
   bool IsWoken() const;
+  /** Waits until there is something to read. 0, or what Exchange returns. */
+  int Sleep(bool& is_disconnected);
 
   FdGuard device_;
   FdGuard wake_;
@@ -54,8 +65,14 @@ class Session {
   FdGuard events_;
   Bytes request_;
   Bytes reply_;
-  int64_t polling_ns_ = 0;
+  Polling polling_;
   uint32_t exchanges_ = 0;
+  std::shared_ptr<Crew> crew_;
+  int member_ = -1;
+  /** Waits for requests, not for the crew. */
+  bool is_listening_ = true;
+  /** When the last request was handed out. */
+  int64_t received_ns_ = 0;
 };
 
 }  // namespace composefs

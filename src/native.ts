@@ -176,8 +176,15 @@ export interface NativeSession {
    * VERITY_STATUS.DIFFERS for an object that was verified and has changed.
    */
   readObject(fd: number, offset: number, length: number, at: number): number;
-  /** Microseconds to keep trying read(2) after a reply before sleeping in poll(2). 0 to 1000. */
+  /** Microseconds to keep trying read(2) after a reply before sleeping in epoll(7). 0 to 1000. */
   setPolling(microseconds: number): void;
+  /** The same, but only while it pays: see native/polling.h. */
+  pollAdaptively(microseconds: number): void;
+  /**
+   * Shares the connection with the other sessions that joined with the same `wakeFd` (of createWake):
+   * one of them listens and calls others when it is held up. See native/crew.h. 0 or -errno.
+   */
+  join(wakeFd: number): number;
   /** Closes the descriptor and lets the buffers go. Idempotent. */
   close(): void;
 }

@@ -73,6 +73,8 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
                         default), passthrough (the kernel, also objects that are hashed only when they
                         are opened), daemon
   -o OPTION[,OPTION…]   mount options, see below
+  --poll MICROSECONDS   how long a thread looks for the next request before it sleeps: 0 (never) to 1000;
+                        by default it does so while it pays
   -f, --foreground      stay in the foreground and log to standard error
   --transport NAME      device (/dev/fuse), io_uring (Linux 6.14, where the administrator has switched it
                         on), or auto (the default: io_uring if it can be had)

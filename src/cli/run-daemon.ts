@@ -11,9 +11,6 @@ import { ExitCode } from './exit.ts';
 import type { CommandOptions } from './options.ts';
 import { PidFile } from './pid-file.ts';
 
-/** Microseconds a worker looks for the next request before it sleeps. See docs/performance.md. */
-const DEFAULT_POLLING_MICROSECONDS = 50;
-
 /**
  * Mounts and serves until unmounted; the exit code. With `readyDescriptor` the daemon is in the
  * background: it says there whether the mount is ready, and logs elsewhere than to standard error.
@@ -91,7 +88,7 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
     allowStacking: mount.allowStacking,
     transport: options.transport,
     threads: options.threads,
-    pollingMicroseconds: options.pollingMicroseconds ?? DEFAULT_POLLING_MICROSECONDS,
+    pollingMicroseconds: options.pollingMicroseconds,
   };
 }
 

@@ -31,6 +31,7 @@ import {
   resolveMountpoint,
   unmountFuse,
 } from './mounting.ts';
+import { raiseReadahead } from './readahead.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
@@ -60,8 +61,8 @@ export interface DaemonOptions {
   transport: TransportName;
   /** Serving threads, at least 1; undefined for as many as the transport deserves. */
   threads: number | undefined;
-  /** Microseconds a worker keeps trying after a reply before it sleeps; 0 to 1000. */
-  pollingMicroseconds: number;
+  /** Microseconds a worker keeps trying after a reply before it sleeps, 0 to 1000; undefined: adaptive. */
+  pollingMicroseconds: number | undefined;
 }
 
 /** How the service ended: as somebody wished, or because of a failure. */
@@ -153,6 +154,7 @@ export class Daemon {
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       const transport = this.#transportOf(negotiated);
+      const readaheadKiB = raiseReadahead(mount.entry);
       await this.#pool.serve(mount.device, transport);
       this.#log.info(
         {
@@ -164,6 +166,7 @@ export class Daemon {
           transport,
           threads: this.#transport.threads,
           data,
+          ...(readaheadKiB !== undefined && { readaheadKiB }),
           verity: options.verification.policy,
           verifyEngine: options.verification.engine,
           verifyAt: options.verification.at,

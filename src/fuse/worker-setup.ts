@@ -37,7 +37,8 @@ export interface WorkerSetup extends ServingSetup {
   control: SharedArrayBuffer;
   /** What is hoped for; `control` will know what the kernel agreed to. */
   transport: Transport;
-  pollingMicroseconds: number;
+  /** Undefined: as long as it pays. */
+  pollingMicroseconds: number | undefined;
   trace: boolean;
 }
 

@@ -3,6 +3,7 @@
 // nothing can be sent to it; it posts problems, and requests that take long, to the main thread.
 
 import { parentPort, workerData } from 'node:worker_threads';
+import { errnoName } from '../errors.ts';
 import type { Problem } from '../filesystem/problems.ts';
 import { loadNative } from '../native.ts';
 import { Control, ControlState } from './control.ts';
@@ -12,6 +13,9 @@ import { serveSession } from './session.ts';
 import type { Deferrals } from './slot.ts';
 import { traceToPort } from './trace.ts';
 import type { WorkerMessage, WorkerSetup } from './worker-setup.ts';
+
+/** How long to look for the next request, while that pays. See docs/performance.md. */
+const ADAPTIVE_POLLING_MICROSECONDS = 50;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.ts runs only as a worker thread of the daemon');
@@ -41,7 +45,12 @@ function prepare(device: number): RingServing {
     return prepareRingServing(native, setup, device, report, deferrals);
   }
   const { session, slot } = prepareServing(native, setup, device, report, deferrals);
-  session.setPolling(setup.pollingMicroseconds);
+  const joined = session.join(setup.wakeDescriptor);
+  if (joined < 0)
+    throw new Error(`the serving threads cannot share the device: ${errnoName(joined)}`);
+  if (setup.pollingMicroseconds === undefined)
+    session.pollAdaptively(ADAPTIVE_POLLING_MICROSECONDS);
+  else session.setPolling(setup.pollingMicroseconds);
   return { session, slots: [slot] };
 }
 
