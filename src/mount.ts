@@ -19,6 +19,7 @@ import {
   UsageError,
 } from './errors.ts';
 import type { DataMode } from './fuse/data-mode.ts';
+import type { TransportName } from './fuse/transport-names.ts';
 import type { LogLevel } from './log-levels.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from './objects/verification.ts';
 import {
@@ -47,6 +48,8 @@ export interface MountSettings {
   verifyAt?: VerifyAt;
   /** Who reads objects; default `auto`. */
   data?: DataMode;
+  /** How the kernel is served; default `auto`. See docs/transports.md. */
+  transport?: TransportName;
   /** Serving threads, 1 to 64. */
   threads?: number;
   /** What becomes a `log` event: one of pino's levels. Default `info`. */
@@ -167,6 +170,7 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);
   if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
   if (settings.data !== undefined) args.push(`--data=${settings.data}`);
+  if (settings.transport !== undefined) args.push(`--transport=${settings.transport}`);
   if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);

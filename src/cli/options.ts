@@ -23,6 +23,7 @@ import {
   splitBasedirs,
 } from './mount-options.ts';
 import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
+import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
 import { firstSentence } from './parse-error.ts';
 
 /**
@@ -44,6 +45,7 @@ export interface CommandOptions {
     at: VerifyAt;
   };
   data: DataMode;
+  transport: TransportName;
   mount: MountOptions;
   threads: number;
   pollingMicroseconds: number | undefined;
@@ -75,6 +77,8 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
   --data MODE           who reads objects: auto (the kernel by itself where that takes no check away, the
                         default), passthrough (the kernel, also objects that are hashed only when they
                         are opened), daemon
+  --transport NAME      how the kernel is served: auto (the default, which is device), device (its own
+                        protocol), fuse-native (the npm package of that name, over libfuse 2)
   -o OPTION[,OPTION…]   mount options, see below
   -f, --foreground      stay in the foreground and log to standard error
   --threads N           serving threads, 1 to 64 (default ${DEFAULT_THREADS}); -s means 1
@@ -90,7 +94,7 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
 Mount options:
   basedir=DIR[:DIR…]    as --basedir
   verity, tryverity, noverity, verity=POLICY, verity_check=0|1|2,
-  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE
+  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE, transport=NAME
                         as the options above
   source=IMAGE          the image, when only MOUNTPOINT is given
   allow_other           let other users in: the default for root and inside a user namespace;
@@ -127,6 +131,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   if (data === 'passthrough' && verification.at === 'read') {
     throw new UsageError('--data passthrough demands --verify-at open: the kernel reads by itself');
   }
+  const transport = transportOf(values.transport, mount, data);
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
   const debug = values.debug === true || mount.debug;
@@ -138,6 +143,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       basedirs: mount.basedirs.map((path) => resolve(path)),
       verification,
       data,
+      transport,
       mount,
       threads: threadsOf(values.threads, values.single === true, mount.threads),
       pollingMicroseconds:
@@ -161,6 +167,7 @@ function parse(args: readonly string[]) {
       options: {
         basedir: { type: 'string', multiple: true },
         data: { type: 'string' },
+        transport: { type: 'string' },
         verity: { type: 'string' },
         'verify-engine': { type: 'string' },
         'verify-at': { type: 'string' },
@@ -212,6 +219,19 @@ function positionalPaths(
 function threadsOf(option: string | undefined, single: boolean, fromMount?: number): number {
   if (option !== undefined) return parseThreads('--threads', option);
   return single ? 1 : (fromMount ?? DEFAULT_THREADS);
+}
+
+function transportOf(
+  option: string | undefined,
+  mount: MountOptions,
+  data: DataMode,
+): TransportName {
+  const transport =
+    option === undefined ? (mount.transport ?? 'auto') : oneOf('--transport', option, TRANSPORTS);
+  if (transport === 'fuse-native' && data === 'passthrough') {
+    throw new UsageError('--data passthrough demands --transport device: fuse-native has none');
+  }
+  return transport;
 }
 
 /** The options of the command line win over those behind -o. */
