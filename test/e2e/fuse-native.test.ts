@@ -108,7 +108,10 @@ describeWith(requirements, 'a mount through fuse-native', () => {
     expect(refused.stderr).toContain('Input/output error');
     expect((await cat(mount, 'absent')).stderr).toContain('No such file');
     expect(refusalsOf(mount)).toMatchObject([{ path: '/bad', measuredBy: 'composefs-fuse' }]);
-    expect((await countsOf(mount)).computed).toBe(2);
+    const { computed, refusedObjects } = await countsOf(mount);
+    // Four readers, and one computation of the large object.
+    expect(computed).toBe(1);
+    expect(refusedObjects).toBeGreaterThan(0);
     expect(await mount.unmount()).toBe(0);
   });
 
