@@ -106,9 +106,11 @@ for (const transport of transportsUnderTest)
       });
 
       test('copies up, renames, removes and adds as on top of the kernel mount', async () => {
+        // One of them is not UTF-8, and cp stops there.
+        const symlinks = isFuseNative ? 'symlinks/to-file' : 'symlinks';
         const script = `
       mkdir changed
-      cp -a inline external/4097 symlinks changed/
+      cp -a inline external/4097 ${symlinks} changed/
       echo more >> inline/64-inline
       chmod 600 inline/65-inline
       chown 12:13 external/4096

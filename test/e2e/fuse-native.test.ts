@@ -213,6 +213,15 @@ for change in changes:
     expect((await cat(mount, 'hello')).stdout).toBe('hello\n');
   });
 
+  test('has file handles that are stale once the kernel has forgotten the file', async () => {
+    const mount = await mountWith();
+    const handles = join(import.meta.dirname, '../support/file-handles.py');
+    const { stdout } = await mustRun(python, ['-I', handles, mount.mountpoint, 'hello', '.']);
+    const [hello, root] = stdout.trim().split('\n');
+    expect(JSON.parse(hello ?? '')).toEqual({ path: 'hello', error: 'ESTALE' });
+    expect(JSON.parse(root ?? '')).toMatchObject({ path: '.', same: true });
+  });
+
   test('ends when its connection is aborted, and leaves no dead mount', async () => {
     const mount = await mountWith();
     const connections = '/sys/fs/fuse/connections';
