@@ -244,8 +244,8 @@ for change in changes:
         as: asNobody,
         args: fuseNativeArgs,
       });
-      const [command = '', ...args] = [...asNobody, 'cat', join(mountpoint, 'hello')];
-      expect((await mustRun(command, args)).stdout).toBe('hello\n');
+      const reader = [...asNobody.slice(1), 'cat', join(mountpoint, 'hello')];
+      expect((await mustRun('setpriv', reader)).stdout).toBe('hello\n');
       if (way === 'signal') process.kill(mount.pid, 'SIGTERM');
       else await mustRun('fusermount3', ['-u', mountpoint]);
       expect(await within('its end', 10_000, mount.ended)).toBe(0);

@@ -83,7 +83,11 @@ const layers: Layer[] = [
     refused: ['../cli/exit.ts', '../fuse-native/daemon.ts', 'fuse-native'],
   },
   { file: 'src/index.ts', allowed: ['./fuse/daemon.ts'], refused: ['./cli/exit.ts'] },
-  { file: 'src/cli/probe.ts', allowed: ['../fuse/daemon.ts', './exit.ts'], refused: [] },
+  {
+    file: 'src/cli/probe.ts',
+    allowed: ['../fuse/daemon.ts', '../fuse-native/daemon.ts', './exit.ts'],
+    refused: [],
+  },
 ];
 
 const folder = mkdtempSync(join(tmpdir(), 'composefs-test-layers-'));
