@@ -107,6 +107,8 @@ describeWith(requirements, 'a mount through fuse-native', () => {
     expect(refused).toMatchObject({ code: 1, stdout: '' });
     expect(refused.stderr).toContain('Input/output error');
     expect((await cat(mount, 'absent')).stderr).toContain('No such file');
+    // Paths are looked for when the daemon has a moment.
+    await waitUntil('the refusal is logged', () => refusalsOf(mount).length > 0);
     expect(refusalsOf(mount)).toMatchObject([{ path: '/bad', measuredBy: 'composefs-fuse' }]);
     const { computed, refusedObjects } = await countsOf(mount);
     // Four readers, and one computation of the large object.
