@@ -25,6 +25,7 @@ export {
   type ObjectReference,
 } from './image-reader/index.ts';
 export type { DataMode } from './fuse/data-mode.ts';
+export type { TransportName } from './fuse/transport-names.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';
 export { type AddFilesOptions, ObjectStore, type ObjectVerdict } from './objects/store.ts';
 export type { ObjectDigest } from './objects/object-name.ts';
