@@ -29,6 +29,7 @@ export const Errno = {
   ENOSYS: 38,
   ELOOP: 40,
   ENODATA: 61,
+  EILSEQ: 84,
   EBADMSG: 74,
   EOVERFLOW: 75,
   EOPNOTSUPP: 95,

@@ -48,7 +48,7 @@ export interface MountSettings {
   verifyAt?: VerifyAt;
   /** Who reads objects; default `auto`. */
   data?: DataMode;
-  /** How requests reach the server; default `auto`. See docs/architecture.md. */
+  /** How the kernel is served; default `auto`. See docs/transports.md. */
   transport?: TransportName;
   /** Serving threads, 1 to 64. */
   threads?: number;
@@ -171,6 +171,7 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);
   if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
   if (settings.data !== undefined) args.push(`--data=${settings.data}`);
+  if (settings.transport !== undefined) args.push(`--transport=${settings.transport}`);
   if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);

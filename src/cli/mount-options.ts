@@ -3,8 +3,8 @@
 
 import { UsageError } from '../errors.ts';
 import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
-import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
 import { MountFlag, type MountFlagName } from '../fuse/mounting.ts';
+import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
 import {
   VERIFY_ENGINES,
   VERIFY_TIMES,
@@ -191,6 +191,9 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
       return true;
     case 'data':
       into.data = oneOf(`mount option ${name}`, requireValue(name, value), DATA_MODES);
+      return true;
+    case 'transport':
+      into.transport = oneOf(`mount option ${name}`, requireValue(name, value), TRANSPORTS);
       return true;
     case 'digest':
       into.digest = parseDigest('mount option digest', requireValue(name, value));

@@ -76,8 +76,9 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
   --poll MICROSECONDS   how long a thread looks for the next request before it sleeps: 0 (never) to 1000;
                         by default it does so while it pays
   -f, --foreground      stay in the foreground and log to standard error
-  --transport NAME      device (/dev/fuse), io_uring (Linux 6.14, where the administrator has switched it
-                        on), or auto (the default: io_uring if it can be had)
+  --transport NAME      how requests come: auto (the default: io_uring if it can be had, else device),
+                        device (/dev/fuse), io_uring (Linux 6.14, where the administrator has switched
+                        it on), fuse-native (the npm package of that name, over libfuse 2)
   --threads N           serving threads, 1 to 64 (default 2; with io_uring one per CPU, 8 at most);
                         -s means 1
   --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default info)
@@ -129,6 +130,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   if (data === 'passthrough' && verification.at === 'read') {
     throw new UsageError('--data passthrough demands --verify-at open: the kernel reads by itself');
   }
+  const transport = transportOf(values.transport, mount, data);
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
   const debug = values.debug === true || mount.debug;
@@ -141,10 +143,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       verification,
       data,
       mount,
-      transport:
-        values.transport === undefined
-          ? (mount.transport ?? 'auto')
-          : oneOf('--transport', values.transport, TRANSPORTS),
+      transport,
       threads: threadsOf(values.threads, values.single === true, mount.threads),
       pollingMicroseconds:
         values.poll === undefined ? undefined : parseNumber('--poll', values.poll, 0, 1000),
@@ -167,6 +166,7 @@ function parse(args: readonly string[]) {
       options: {
         basedir: { type: 'string', multiple: true },
         data: { type: 'string' },
+        transport: { type: 'string' },
         verity: { type: 'string' },
         'verify-engine': { type: 'string' },
         'verify-at': { type: 'string' },
@@ -174,7 +174,6 @@ function parse(args: readonly string[]) {
         options: { type: 'string', short: 'o', multiple: true },
         foreground: { type: 'boolean', short: 'f' },
         threads: { type: 'string' },
-        transport: { type: 'string' },
         poll: { type: 'string' },
         single: { type: 'boolean', short: 's' },
         'log-level': { type: 'string' },
@@ -223,6 +222,19 @@ function threadsOf(
 ): number | undefined {
   if (option !== undefined) return parseThreads('--threads', option);
   return single ? 1 : fromMount;
+}
+
+function transportOf(
+  option: string | undefined,
+  mount: MountOptions,
+  data: DataMode,
+): TransportName {
+  const transport =
+    option === undefined ? (mount.transport ?? 'auto') : oneOf('--transport', option, TRANSPORTS);
+  if (transport === 'fuse-native' && data === 'passthrough') {
+    throw new UsageError('--data passthrough demands --transport device: fuse-native has none');
+  }
+  return transport;
 }
 
 /** The options of the command line win over those behind -o. */

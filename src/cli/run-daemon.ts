@@ -4,8 +4,9 @@ import { endianness } from 'node:os';
 import { UnsupportedFeatureError } from '../errors.ts';
 import { Daemon, type DaemonOptions } from '../fuse/daemon.ts';
 import { MAX_READ } from '../fuse/init.ts';
+import type { MountService } from '../fuse/mount-service.ts';
 import { announce, LIFELINE_VARIABLE } from '../fuse/readiness.ts';
-import { createLogger, type LogTarget } from '../log.ts';
+import { createLogger, type Logger, type LogTarget } from '../log.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { ExitCode } from './exit.ts';
 import type { CommandOptions } from './options.ts';
@@ -28,7 +29,7 @@ export async function runDaemon(
     options.logLevel,
     options.logFormat,
   );
-  const daemon = new Daemon(daemonOptions(options), native, logger.log);
+  const daemon = await createDaemon(options, native, logger.log);
   if (options.fake) {
     daemon.check();
     return ExitCode.OK;
@@ -57,6 +58,20 @@ export async function runDaemon(
   return outcome === 'clean' ? ExitCode.OK : ExitCode.INTERNAL;
 }
 
+async function createDaemon(
+  options: CommandOptions,
+  native: NativeAddon,
+  log: Logger,
+): Promise<MountService> {
+  const { transport } = options;
+  if (transport !== 'fuse-native') {
+    return new Daemon({ ...daemonOptions(options), transport }, native, log);
+  }
+  // Loaded only where it is wished for, as the package is that it needs.
+  const { FuseNativeDaemon } = await import('../fuse-native/daemon.ts');
+  return new FuseNativeDaemon(daemonOptions(options), native, log);
+}
+
 function logTarget(
   options: CommandOptions,
   native: NativeAddon,
@@ -68,7 +83,7 @@ function logTarget(
   return { kind: 'syslog', native };
 }
 
-function daemonOptions(options: CommandOptions): DaemonOptions {
+function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'> {
   const { mount } = options;
   return {
     image: options.image,
@@ -86,7 +101,6 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
     },
     acl: mount.acl,
     allowStacking: mount.allowStacking,
-    transport: options.transport,
     threads: options.threads,
     pollingMicroseconds: options.pollingMicroseconds,
   };
@@ -97,7 +111,7 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
  * SIGHUP otherwise reopens the log, for its rotation, and has everything verified anew. SIGUSR1 logs
  * what was verified; left alone, Node.js would open its debugger to everyone on the machine.
  */
-function handleSignals(daemon: Daemon, reload: () => void): void {
+function handleSignals(daemon: MountService, reload: () => void): void {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => daemon.stop());
   process.on('SIGHUP', () => (process.stderr.isTTY ? daemon.stop() : reload()));
   process.on('SIGUSR1', () => daemon.logStatistics());

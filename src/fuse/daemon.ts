@@ -2,14 +2,10 @@
 // answers INIT, then only waits for something to log and for the end. It must never touch the mount
 // itself.
 
-import { dirname } from 'node:path';
-import { errnoName, InputError, MountError } from '../errors.ts';
-import { ImageFile } from '../filesystem/image-file.ts';
+import { errnoName, MountError } from '../errors.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
-import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
 import type { Logger } from '../log.ts';
 import { type NativeAddon, type NativeSession, OBJECT_FACTS } from '../native.ts';
-import { openBasedir } from '../objects/basedirs.ts';
 import { OpenFiles } from '../objects/open-files.ts';
 import {
   VerificationState,
@@ -22,33 +18,24 @@ import { type DataMode, passthroughFor, stackDepthFor } from './data-mode.ts';
 import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
-import { imageDigestCheck } from './image-digest.ts';
 import { type InitWishes, type Negotiated, negotiate } from './init.ts';
-import {
-  type FuseMount,
-  mountFuse,
-  type MountWishes,
-  resolveMountpoint,
-  unmountFuse,
-} from './mounting.ts';
+import { type FuseMount, mountFuse, type MountWishes, resolveMountpoint } from './mounting.ts';
+import { type MountService, type Outcome, STOP_GRACE_MS } from './mount-service.ts';
+import { MountSources, needsAclEnforcement, type SourceOptions } from './mount-sources.ts';
 import { raiseReadahead } from './readahead.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
-import { chooseTransport, ringObstacle, type Transport } from './transport.ts';
-import type { TransportName } from './transport-names.ts';
+import { chooseTransport, requireTransport, type Transport } from './transport.ts';
+import type { OwnTransportName } from './transport-names.ts';
+import { unmountFuse } from './unmounting.ts';
 import { WorkerLog } from './worker-log.ts';
 import { WorkerPool } from './worker-pool.ts';
 import { REQUEST_BUFFER_SIZE, type ServingSetup, type WorkerMessage } from './worker-setup.ts';
 
 /** What to mount, where and how. Paths are absolute. */
-export interface DaemonOptions {
-  image: string;
+export interface DaemonOptions extends SourceOptions {
   mountpoint: string;
-  /** Directories of objects, searched in order. */
-  basedirs: readonly string[];
-  /** The fs-verity digest that the image must have, in lower-case hex of 64 or 128 digits. */
-  digest: string | undefined;
   verification: { policy: VerityPolicy; engine: VerifyEngine; at: VerifyAt };
   /** Who reads the objects. */
   data: DataMode;
@@ -58,32 +45,23 @@ export interface DaemonOptions {
   /** Permits mounting over another FUSE mount. */
   allowStacking: boolean;
   /** How requests reach the daemon. */
-  transport: TransportName;
+  transport: OwnTransportName;
   /** Serving threads, at least 1; undefined for as many as the transport deserves. */
   threads: number | undefined;
   /** Microseconds a worker keeps trying after a reply before it sleeps, 0 to 1000; undefined: adaptive. */
   pollingMicroseconds: number | undefined;
 }
 
-/** How the service ended: as somebody wished, or because of a failure. */
-export type Outcome = 'clean' | 'failed';
-
-/** How long open files may keep a lazily unmounted tree alive after a request to stop. */
-const STOP_GRACE_MS = 5000;
-
 /** The smallest buffer that the addon takes; INIT's answer has 80 bytes. */
 const INIT_REPLY_BUFFER_SIZE = 8192;
 
-/** composefs_version of mkcomposefs, whose HAS_ACL flag can be relied on, is below this. */
-const FIRST_VERSION_WITHOUT_ACL_FLAG = 2;
-
-export class Daemon {
+export class Daemon implements MountService {
   readonly #options: DaemonOptions;
   readonly #native: NativeAddon;
   readonly #log: Logger;
   readonly #transport: Transport;
   readonly #pool: WorkerPool;
-  readonly #descriptors: number[] = [];
+  readonly #sources: MountSources;
   readonly #verification = new VerificationState();
   #deferred: DeferredRequests | undefined;
   #files: OpenFiles | undefined;
@@ -99,13 +77,13 @@ export class Daemon {
   #outcome: Outcome = 'clean';
   #resolveEnded!: (outcome: Outcome) => void;
 
-  /** Settles when the mount is gone and everything is released. */
   readonly ended: Promise<Outcome>;
 
   constructor(options: DaemonOptions, native: NativeAddon, log: Logger) {
     this.#options = options;
     this.#native = native;
     this.#log = log;
+    this.#sources = new MountSources(native, options);
     this.#transport = chooseTransport(options.transport, options.threads, native);
     this.#pool = new WorkerPool(native, this.#transport, {
       onMessage: (message) => this.#onMessage(message),
@@ -116,32 +94,28 @@ export class Daemon {
     this.ended = new Promise((resolve) => (this.#resolveEnded = resolve));
   }
 
-  /**
-   * Mounts. When it resolves every worker serves. Rejects with ImageError, UnsupportedFeatureError,
-   * InputError or MountError; nothing is left behind then.
-   */
+  /** When it resolves every worker serves. */
   async start(): Promise<void> {
     const startedAt = performance.now();
     const options = this.#options;
-    this.#requireTransport();
-    const imageFile = new ImageFile(options.image);
+    requireTransport(options.transport, this.#native, options.mountpoint);
+    const imageFile = this.#sources.openImage();
     try {
-      const basedirs = this.#openBasedirs();
+      const basedirs = this.#sources.openBasedirs();
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
       const stackDepth = stackDepthFor(options.data, options.verification, basedirs);
       const serving = this.#pool.start({
         image: imageFile.buffer,
         basedirs,
         passthrough: passthroughFor(options.data, stackDepth),
-        statisticsPath: this.#statisticsPath(basedirs),
+        statisticsPath: this.#sources.statisticsPath(basedirs),
         acl: options.acl,
         verification: { ...options.verification, state: this.#verification.shared },
         pollingMicroseconds: options.pollingMicroseconds,
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
-      const image = this.#load(imageFile);
-      if (basedirs.length === 0) requireNoObjects(image, options.image);
+      const image = this.#sources.load(imageFile);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
@@ -182,23 +156,17 @@ export class Daemon {
     }
   }
 
-  /** Checks everything that can be checked without mounting. Throws as start does. */
   check(): void {
-    const options = this.#options;
+    const { mountpoint, allowStacking } = this.#options;
     try {
-      const basedirs = this.#openBasedirs();
-      resolveMountpoint(options.mountpoint, options.allowStacking);
-      const image = this.#load(new ImageFile(options.image));
-      if (basedirs.length === 0) requireNoObjects(image, options.image);
+      this.#sources.openBasedirs();
+      resolveMountpoint(mountpoint, allowStacking);
+      this.#sources.load(this.#sources.openImage());
     } finally {
       this.#release();
     }
   }
 
-  /**
-   * Ends the mount: unmounts, lazily if it is in use; files that are still open are served for a
-   * grace period. Called a second time, it ends at once.
-   */
   stop(): void {
     if (this.#mount === undefined || this.#isEnded) return;
     if (this.#graceTimer !== undefined) {
@@ -212,7 +180,6 @@ export class Daemon {
     }, STOP_GRACE_MS);
   }
 
-  /** After a bug: ends the mount with whatever still works. */
   fail(error: unknown, what = 'a bug in composefs-fuse; the mount ends'): void {
     this.#outcome = 'failed';
     this.#log.fatal({ err: error }, what);
@@ -220,7 +187,6 @@ export class Daemon {
     this.#pool.end();
   }
 
-  /** Verifies every object anew from now on, and logs every problem again. */
   forget(): void {
     const files = this.#verification.forget(this.#native);
     // Then: what is opened before must not stay for having been remembered.
@@ -229,28 +195,8 @@ export class Daemon {
     this.#log.info({ files }, 'forgot what was verified');
   }
 
-  /** Logs what has been verified and refused so far. */
   logStatistics(): void {
     this.#log.info({ ...this.#verification.counts }, 'verification so far');
-  }
-
-  /** A transport that was asked for by name is had or nothing is mounted. */
-  #requireTransport(): void {
-    if (this.#options.transport !== 'io_uring') return;
-    const obstacle = ringObstacle(this.#native);
-    if (obstacle === undefined) return;
-    throw new MountError(
-      `--transport io_uring: ${obstacle}; or leave the choice to --transport auto`,
-      {
-        path: this.#options.mountpoint,
-      },
-    );
-  }
-
-  #load(imageFile: ImageFile): Image {
-    const { digest } = this.#options;
-    if (digest === undefined) return imageFile.load();
-    return imageFile.load((fd) => imageDigestCheck(this.#native, imageFile.path, fd, digest));
   }
 
   /** What serves requests that workers hand over. */
@@ -278,28 +224,6 @@ export class Daemon {
       { session, slot, dispatcher },
       hasGivenUp,
     );
-  }
-
-  #openBasedirs(): number[] {
-    return this.#options.basedirs.map((path) => {
-      const fd = openBasedir(this.#native, path);
-      this.#descriptors.push(fd);
-      return fd;
-    });
-  }
-
-  /**
-   * A path on the filesystem that statfs reports, through a descriptor from before the mount: an
-   * ordinary path could lead into the mount itself, and a worker that asks its own mount waits for
-   * ever.
-   */
-  #statisticsPath(basedirs: readonly number[]): string {
-    let [fd] = basedirs;
-    if (fd === undefined) {
-      fd = openBasedir(this.#native, dirname(this.#options.image));
-      this.#descriptors.push(fd);
-    }
-    return `/proc/self/fd/${fd}`;
   }
 
   /** Answers INIT, which the kernel has queued by the time the mount call returns. */
@@ -397,21 +321,7 @@ export class Daemon {
     this.#deferred?.end();
     this.#session?.close();
     if (this.#mount !== undefined) this.#native.closeDescriptor(this.#mount.device);
-    for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
+    this.#sources.close();
     this.#pool.close();
   }
-}
-
-/** Whether the kernel must be asked to enforce ACLs: they cost a request per walk from the root. */
-function needsAclEnforcement(image: Image): boolean {
-  if (image.hasAclFlag) return true;
-  return image.composefsVersion >= FIRST_VERSION_WITHOUT_ACL_FLAG && hasAcl(image);
-}
-
-function requireNoObjects(image: Image, path: string): void {
-  if (!walkEntries(image, isExternal)) return;
-  throw new InputError(
-    `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
-    path,
-  );
 }

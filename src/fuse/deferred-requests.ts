@@ -2,20 +2,16 @@
 // thread has it hashed, serves the request by a dispatcher of its own, which by then finds the
 // result, and replies on the device of the worker that read the request.
 
-import { Errno, errnoName } from '../errors.ts';
-import { type NativeAddon, type NativeSession, VERITY_STATUS } from '../native.ts';
-import { Measurements, type ReportProgress, type Share } from '../objects/measurements.ts';
+import { Errno } from '../errors.ts';
+import { MAX_MEASUREMENTS, ObjectMeasuring, type Waiter } from '../filesystem/object-measuring.ts';
+import type { NativeAddon, NativeSession } from '../native.ts';
+import { Measurements, type ReportProgress } from '../objects/measurements.ts';
 import { IN_HEADER, Opcode } from './abi.ts';
 import type { Dispatcher } from './dispatch.ts';
 import type { Slot } from './slot.ts';
 
-/** An object that is another one each time it has been hashed is given up. */
-const MAX_ATTEMPTS = 3;
 /** Interrupts that are remembered, for they may overtake the request they are about. */
 const EARLY_INTERRUPTS_MAX = 64;
-
-/** Objects that are measured at a time, each of which holds a descriptor; more requests wait. */
-const MEASURED_MAX = 64;
 /** How often an interrupted caller that goes on waiting is looked at. */
 const PATIENCE_INTERVAL_MS = 200;
 
@@ -39,22 +35,18 @@ export interface DeferredRequest {
 /** Whether a caller that got a signal wants no answer any more: see caller-patience.ts. */
 export type HasGivenUp = (tid: number, mayFail: boolean) => boolean;
 
-interface Waiting extends DeferredRequest {
+interface Waiting extends DeferredRequest, Waiter {
   unique: bigint;
-  share: Share | undefined;
-  isInterrupted: boolean;
   patience: NodeJS.Timeout | undefined;
 }
 
 export class DeferredRequests {
-  readonly #measurements: Measurements;
+  readonly #measuring: ObjectMeasuring;
   readonly #server: DeferredServer;
   readonly #waiting = new Map<bigint, Waiting>();
   readonly #earlyInterrupts = new Set<bigint>();
 
   readonly #hasGivenUp: HasGivenUp;
-  readonly #queue: (() => void)[] = [];
-  #measured = 0;
 
   constructor(
     native: NativeAddon,
@@ -62,7 +54,8 @@ export class DeferredRequests {
     server: DeferredServer,
     hasGivenUp: HasGivenUp,
   ) {
-    this.#measurements = new Measurements(native, report);
+    const measurements = new Measurements(native, report);
+    this.#measuring = new ObjectMeasuring(server.slot.filesystem, measurements);
     this.#server = server;
     this.#hasGivenUp = hasGivenUp;
   }
@@ -91,12 +84,11 @@ export class DeferredRequests {
         break;
       }
       // Without a reply it was deferred again: the object is not known, or another one by now.
-      if (attempt === MAX_ATTEMPTS) {
-        const detail = 'it is replaced again and again while it is measured';
-        this.#fail(waiting, slot.filesystem.notMeasured(waiting.nid, detail));
+      if (attempt === MAX_MEASUREMENTS) {
+        this.#fail(waiting, this.#measuring.giveUp(waiting.nid));
         break;
       }
-      const status = await this.#measure(waiting);
+      const status = await this.#measuring.measure(waiting.nid, waiting);
       if (status < 0 && !waiting.isInterrupted) {
         this.#fail(waiting, status);
         break;
@@ -124,43 +116,8 @@ export class DeferredRequests {
       clearInterval(waiting.patience);
     }
     this.#waiting.clear();
-    this.#measurements.end();
+    this.#measuring.end();
     this.#server.session.close();
-  }
-
-  /** 0 when the object has been hashed, or what the reader is told. */
-  async #measure(waiting: Waiting): Promise<number> {
-    if (this.#measured >= MEASURED_MAX) {
-      await new Promise<void>((resolve) => this.#queue.push(resolve));
-    } else {
-      this.#measured++;
-    }
-    try {
-      return waiting.isInterrupted ? 0 : await this.#measureNow(waiting);
-    } finally {
-      const next = this.#queue.shift();
-      if (next === undefined) this.#measured--;
-      else next();
-    }
-  }
-
-  async #measureNow(waiting: Waiting): Promise<number> {
-    const { filesystem } = this.#server.slot;
-    const fd = filesystem.openToMeasure(waiting.nid);
-    if (fd < 0) return fd;
-    const share = this.#measurements.measure({ fd, ...filesystem.toMeasure });
-    filesystem.closeObject(fd);
-    waiting.share = share;
-    const status = await share.done;
-    if (waiting.share !== undefined) share.release();
-    waiting.share = undefined;
-    if (status === 0 && share.isFirst) filesystem.countMeasured();
-    if (status === 0 || waiting.isInterrupted) return 0;
-    const detail =
-      status === VERITY_STATUS.CHANGED
-        ? 'it changed while it was measured'
-        : `it cannot be read: ${errnoName(status)}`;
-    return filesystem.notMeasured(waiting.nid, detail);
   }
 
   /** Ends the waiting now or, if the caller still wants the answer, as soon as it does not. */

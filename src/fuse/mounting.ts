@@ -1,5 +1,5 @@
-// Makes and removes the mount: mount(2) directly where that is permitted, else through the setuid
-// helper fusermount3 and its descriptor passing. Knows the mount options, not the protocol.
+// Makes the mount: mount(2) directly where that is permitted, else through the setuid helper fusermount3
+// and its descriptor passing. Knows the mount options, not the protocol. See unmounting.ts for its end.
 
 import { spawnSync } from 'node:child_process';
 import { lstatSync, realpathSync, statSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { MAX_READ } from './init.ts';
-import { findMount, isFuseMount, type MountTableEntry, readMountTable } from './mount-table.ts';
+import { findMount, isFuseMount, type MountTableEntry } from './mount-table.ts';
 
 /** Mount flags of mount(2), <sys/mount.h>, with the word by which options call them. */
 export const MountFlag = {
@@ -25,8 +25,7 @@ export const MountFlag = {
 } as const;
 export type MountFlagName = keyof typeof MountFlag;
 
-const MNT_DETACH = 2;
-const FUSERMOUNT = 'fusermount3';
+export const FUSERMOUNT = 'fusermount3';
 /** Flags that it refuses or is given anyway; access times do not exist on a read-only mount. */
 const MEANINGLESS_TO_HELPER: ReadonlySet<MountFlagName> = new Set([
   'ro',
@@ -35,8 +34,9 @@ const MEANINGLESS_TO_HELPER: ReadonlySet<MountFlagName> = new Set([
   'strictatime',
 ]);
 /** The helper only mounts and passes a descriptor; a hung one must not hang us. */
-const FUSERMOUNT_TIMEOUT_MS = 20_000;
-const SUBTYPE = 'composefs';
+export const FUSERMOUNT_TIMEOUT_MS = 20_000;
+/** What the mount table shows behind `fuse.`. */
+export const SUBTYPE = 'composefs';
 
 /** How to mount. */
 export interface MountWishes {
@@ -151,10 +151,7 @@ function occupied(path: string, source: string): MountError {
 
 /** Mounts and returns the connected device. Throws MountError. */
 export function mountFuse(native: NativeAddon, wishes: MountWishes): FuseMount {
-  const device = native.openDevice();
-  if (device < 0) {
-    throw new MountError(explainDevice(device), { errno: -device, path: '/dev/fuse' });
-  }
+  const device = openFuseDevice(native);
   const direct = mountDirectly(native, wishes, device);
   if (direct === 0) {
     const allowOther = wishes.allowOther !== 'no';
@@ -170,6 +167,13 @@ export function mountFuse(native: NativeAddon, wishes: MountWishes): FuseMount {
     });
   }
   return mountThroughHelper(native, wishes);
+}
+
+/** A descriptor of /dev/fuse, without a connection. Throws MountError. */
+export function openFuseDevice(native: NativeAddon): number {
+  const device = native.openDevice();
+  if (device >= 0) return device;
+  throw new MountError(explainDevice(device), { errno: -device, path: '/dev/fuse' });
 }
 
 function explainDevice(status: number): string {
@@ -269,69 +273,17 @@ function helperFailed(
   });
 }
 
-/** In the helper's option list a comma and a backslash inside a value are escaped. */
-function escapeOption(value: string): string {
+/** In an option list of libfuse a comma and a backslash inside a value are escaped. */
+export function escapeOption(value: string): string {
   return value.replaceAll('\\', '\\\\').replaceAll(',', '\\,');
 }
 
 /** The mount just made. Not to know it is no reason to fail: it is only needed to be careful. */
-function entryOf(mountpoint: string): MountTableEntry | undefined {
+export function entryOf(mountpoint: string): MountTableEntry | undefined {
   try {
     const entry = findMount(mountpoint);
     return entry !== undefined && entry.type === `fuse.${SUBTYPE}` ? entry : undefined;
   } catch {
     return undefined;
-  }
-}
-
-/**
- * Where the mount is by now: a parent may have been renamed, or it may be gone. The kernel gives the
- * numbers of a mount to others when it is gone, but the device of a superblock that is still served
- * belongs to nobody else.
- */
-function locate(mount: FuseMount, mountpoint: string): string | undefined {
-  const { entry } = mount;
-  if (entry === undefined) return mountpoint;
-  let table: MountTableEntry[];
-  try {
-    table = readMountTable();
-  } catch {
-    return mountpoint;
-  }
-  return table.find(
-    ({ id, device, type }) => id === entry.id && device === entry.device && type === entry.type,
-  )?.mountpoint;
-}
-
-/**
- * Unmounts a mount that is still being served, wherever it is by now; `lazy` detaches it even while
- * in use. 0, also if it is gone, or the errno (positive) of the failure. Something mounted over it
- * is left alone.
- */
-export function unmountFuse(
-  native: NativeAddon,
-  mount: FuseMount,
-  mountpoint: string,
-  lazy: boolean,
-): number {
-  const path = locate(mount, mountpoint);
-  if (path === undefined) return 0;
-  if (isCovered(mount, path)) return Errno.EBUSY;
-  const status = native.unmount(path, lazy ? MNT_DETACH : 0);
-  if (status !== -Errno.EPERM) return -status;
-  const helper = spawnSync(FUSERMOUNT, ['-u', ...(lazy ? ['-z'] : []), '--', path], {
-    stdio: 'ignore',
-    timeout: FUSERMOUNT_TIMEOUT_MS,
-  });
-  return helper.status === 0 ? 0 : Errno.EBUSY;
-}
-
-/** Whether another mount lies over this one on the same path. */
-function isCovered(mount: FuseMount, path: string): boolean {
-  if (mount.entry === undefined) return false;
-  try {
-    return findMount(path)?.id !== mount.entry.id;
-  } catch {
-    return false;
   }
 }

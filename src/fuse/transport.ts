@@ -1,9 +1,9 @@
 // Whether requests come over io_uring or by read(2) on the device, and how many threads serve them.
 
 import { readFileSync } from 'node:fs';
-import { errnoName } from '../errors.ts';
+import { errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
-import type { TransportName } from './transport-names.ts';
+import type { OwnTransportName } from './transport-names.ts';
 
 /** Off unless an administrator writes Y; there since Linux 6.14. */
 const ENABLE_URING = '/sys/module/fuse/parameters/enable_uring';
@@ -55,9 +55,23 @@ export function deviceTransport(threads: number | undefined): Transport {
   return { kind: 'device', threads: threads ?? DEVICE_THREADS, queues: 0 };
 }
 
+/** What is asked for by name is had, or nothing is mounted: throws MountError. */
+export function requireTransport(
+  name: OwnTransportName,
+  native: NativeAddon,
+  mountpoint: string,
+): void {
+  const obstacle = name === 'io_uring' ? ringObstacle(native) : undefined;
+  if (obstacle === undefined) return;
+  throw new MountError(
+    `--transport io_uring: ${obstacle}; or leave the choice to --transport auto`,
+    { path: mountpoint },
+  );
+}
+
 /** What is tried for `name`; whether INIT agrees is seen later. */
 export function chooseTransport(
-  name: Extract<TransportName, 'auto' | 'device' | 'io_uring'>,
+  name: OwnTransportName,
   threads: number | undefined,
   native: NativeAddon,
 ): Transport {

@@ -1,10 +1,13 @@
 // Objects that are being hashed on the thread pool. Whoever asks for one that is under way already
 // shares it; when nobody waits any more it is cancelled.
 
-import type { NativeAddon } from '../native.ts';
+import { type NativeAddon, VERITY_STATUS } from '../native.ts';
 
 /** A measurement that takes longer is reported, again and again. */
 const PROGRESS_INTERVAL_MS = 5000;
+
+/** The object was not the same before and after it was measured. */
+export const CHANGED_WHILE_MEASURED: number = VERITY_STATUS.CHANGED;
 
 /** An open object, with the facts from when it was opened. */
 export interface MeasuredObject {
@@ -24,7 +27,7 @@ export type ReportProgress = (object: MeasuredObject, doneBytes: number) => void
 export interface Share {
   /** This call began the measurement. */
   readonly isFirst: boolean;
-  /** 0 when the result is remembered, -ECANCELED, -errno, or VERITY_STATUS.CHANGED. Never rejects. */
+  /** 0 when the result is remembered, -ECANCELED, -errno, or CHANGED_WHILE_MEASURED. Never rejects. */
   readonly done: Promise<number>;
   /** To be called once by each who asked. */
   release(): void;

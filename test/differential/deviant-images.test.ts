@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { mustRun } from '../support/command.ts';
 import { type Entry, walkTree } from '../support/compare-trees.ts';
+import { transportsUnderTest } from '../support/fuse-native.ts';
 import { buildImage } from '../support/image-builder.ts';
 import { directory, external, file, metacopyValue } from '../support/image-nodes.ts';
 import type { TestChild, TestExternal } from '../support/image-nodes.ts';
@@ -247,39 +248,44 @@ const meant: readonly Meant[] = [
   },
 ];
 
-describeWith([...needsOurMount, needsKernelComposefs], 'an image that breaks rules', () => {
-  const scope = new Scope();
-  let kernel: Map<string, Entry>;
-  let ours: Map<string, Entry>;
+for (const { title, args, requirements, isFuseNative } of transportsUnderTest)
+  describeWith(
+    [...needsOurMount, needsKernelComposefs, ...requirements],
+    `an image that breaks rules, ${title}`,
+    () => {
+      const scope = new Scope();
+      let kernel: Map<string, Entry>;
+      let ours: Map<string, Entry>;
 
-  beforeAll(async () => {
-    const folder = scope.directory();
-    const objects = new ObjectFolder(join(folder, 'objects'));
-    const image = join(folder, 'image.cfs');
-    writeFileSync(image, buildImage(directory(await makeTree(objects))));
-    const basedirs = [objects.path];
-    kernel = await walkTree(await mountKernel(scope, image, basedirs));
-    ours = await walkTree((await mountOurs(scope, { image, basedirs })).mountpoint);
-  });
-  afterAll(() => scope.close());
+      beforeAll(async () => {
+        const folder = scope.directory();
+        const objects = new ObjectFolder(join(folder, 'objects'));
+        const image = join(folder, 'image.cfs');
+        writeFileSync(image, buildImage(directory(await makeTree(objects))));
+        const basedirs = [objects.path];
+        kernel = await walkTree(await mountKernel(scope, image, basedirs, { noAcl: isFuseNative }));
+        ours = await walkTree((await mountOurs(scope, { image, basedirs, args })).mountpoint);
+      });
+      afterAll(() => scope.close());
 
-  test('is answered as the kernel does except where the table says otherwise', () => {
-    const expected = Object.assign({}, ...meant.map(({ rows }) => rows)) as object;
-    const names = new Set([...kernel.keys(), ...ours.keys()]);
-    const different = [...names].flatMap((name) => {
-      const answers = [outcome(kernel.get(name), contents), outcome(ours.get(name), contents)];
-      return answers[0] === answers[1] ? [] : [[name, answers]];
-    });
-    expect(Object.fromEntries(different)).toEqual(expected);
-  });
+      test('is answered as the kernel does except where the table says otherwise', () => {
+        const expected = Object.assign({}, ...meant.map(({ rows }) => rows)) as object;
+        const names = new Set([...kernel.keys(), ...ours.keys()]);
+        const different = [...names].flatMap((name) => {
+          const answers = [outcome(kernel.get(name), contents), outcome(ours.get(name), contents)];
+          return answers[0] === answers[1] ? [] : [[name, answers]];
+        });
+        expect(Object.fromEntries(different)).toEqual(expected);
+      });
 
-  test('shows the same attributes wherever both show any', () => {
-    const fields = ['mode', 'nlink', 'uid', 'gid', 'size', 'blocks', 'mtime', 'ino', 'xattrs'];
-    const attributes = (entry: Entry): unknown[] => fields.map((field) => entry[field]);
-    for (const [name, entry] of ours) {
-      const other = kernel.get(name);
-      if (other === undefined || other['lstat'] !== undefined) continue;
-      expect(attributes(entry), name).toEqual(attributes(other));
-    }
-  });
-});
+      test('shows the same attributes wherever both show any', () => {
+        const fields = ['mode', 'nlink', 'uid', 'gid', 'size', 'blocks', 'mtime', 'ino', 'xattrs'];
+        const attributes = (entry: Entry): unknown[] => fields.map((field) => entry[field]);
+        for (const [name, entry] of ours) {
+          const other = kernel.get(name);
+          if (other === undefined || other['lstat'] !== undefined) continue;
+          expect(attributes(entry), name).toEqual(attributes(other));
+        }
+      });
+    },
+  );

@@ -6,7 +6,14 @@ import { compareTrees, showDifferences } from './compare-trees.ts';
 import type { Difference, WalkOptions } from './compare-trees.ts';
 import { mountKernel, mountOurs } from './mounts.ts';
 import type { OurMountOptions } from './mounts.ts';
-import { describeWith, needsKernelComposefs, needsOurMount, needsSetpriv } from './requirements.ts';
+import { overFuseNative } from './fuse-native.ts';
+import {
+  describeWith,
+  needsFuseNative,
+  needsKernelComposefs,
+  needsOurMount,
+  needsSetpriv,
+} from './requirements.ts';
 import { Scope } from './scope.ts';
 
 /** A difference to the kernel's mount that is meant, with the reason for it. */
@@ -61,12 +68,25 @@ export interface DifferentialCase extends Omit<OurMountOptions, 'image' | 'as'> 
   seenBy?: readonly string[];
   walk?: WalkOptions;
   expected?: readonly Expected[];
+  /** Not through fuse-native as well: for trees whose size takes long to walk and shows no more there. */
+  deviceOnly?: boolean;
 }
 
-/** Declares a describe block that compares both mounts once for every identity. */
+/** Declares describe blocks, one for each transport, that compare both mounts once for every identity. */
 export function compareWithKernel(title: string, differential: DifferentialCase): void {
+  compare(title, differential, false);
+  if (differential.deviceOnly === true) return;
+  compare(`${title}, through fuse-native`, overFuseNative(differential), true);
+}
+
+function compare(title: string, differential: DifferentialCase, isFuseNative: boolean): void {
   const { expected = [], walk = {}, minimumEntries } = differential;
-  const requirements = [...needsOurMount, needsKernelComposefs, needsSetpriv];
+  const requirements = [
+    ...needsOurMount,
+    needsKernelComposefs,
+    needsSetpriv,
+    ...(isFuseNative ? [needsFuseNative] : []),
+  ];
   describeWith(requirements, title, () => {
     const scope = new Scope();
     let kernel: string;
@@ -75,7 +95,7 @@ export function compareWithKernel(title: string, differential: DifferentialCase)
       const made = differential.image(scope);
       const { image, basedirs } =
         typeof made === 'string' ? { image: made, basedirs: differential.basedirs ?? [] } : made;
-      kernel = await mountKernel(scope, image, basedirs);
+      kernel = await mountKernel(scope, image, basedirs, { noAcl: isFuseNative });
       ours = (await mountOurs(scope, { ...differential, image, basedirs })).mountpoint;
     });
     afterAll(() => scope.close());

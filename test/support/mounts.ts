@@ -218,19 +218,22 @@ export async function mountForeground(
 
 /**
  * The kernel's own mount of an image: erofs from a loop device and overlayfs over it with the
- * basedirs as data-only layers, the way mount.composefs does it. Returns the mountpoint.
+ * basedirs as data-only layers, the way mount.composefs does it. `noAcl` leaves ACLs out. Returns the
+ * mountpoint.
  */
 export async function mountKernel(
   scope: Scope,
   image: string,
   basedirs: readonly string[],
+  options: { noAcl?: boolean } = {},
 ): Promise<string> {
   const folder = scope.directory();
   const [lower, mountpoint] = [join(folder, 'erofs'), join(folder, 'mnt')];
   mkdirSync(lower);
   mkdirSync(mountpoint);
   scope.defer(() => detach(lower));
-  await mustRun('mount', ['-t', 'erofs', '-o', 'loop,ro', image, lower]);
+  const words = options.noAcl === true ? 'loop,ro,noacl' : 'loop,ro';
+  await mustRun('mount', ['-t', 'erofs', '-o', words, image, lower]);
   scope.defer(() => detach(mountpoint));
   // overlayfs wants a second layer, also for an image without external files.
   const data = basedirs.length > 0 ? basedirs : [scope.directory()];

@@ -13,7 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { release, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe } from 'vitest';
 import { commandPath, python } from './command.ts';
 
@@ -143,6 +143,15 @@ export const needsKernelComposefs: Requirement = requirement(
 );
 export const needsGoldens: Requirement = requirement('../shared/golden', () =>
   existsSync(join(goldenFolder, 'zoo.cfs')),
+);
+/** Loaded in a process of its own: this one keeps nothing of libfuse. */
+export const needsFuseNative: Requirement = requirement(
+  'the npm package fuse-native and a libfuse 2 that it can load',
+  () => {
+    const path = join(dirname(commandPath), '../fuse-native/package.js');
+    const script = `import(${JSON.stringify(path)}).then((it) => it.loadFusePackage())`;
+    return succeeds(process.execPath, '-e', script);
+  },
 );
 /** What every test with a mount of ours needs. */
 export const needsOurMount: readonly Requirement[] = [needsRoot, needsFuse, needsPython];

@@ -72,9 +72,22 @@ const layers: Layer[] = [
     allowed: ['../abi.ts', '../../errors.ts', '../../filesystem/x.ts', './other.ts'],
     refused: ['../../native.ts', '../session.ts', '../../objects/opener.ts', '../../cli/exit.ts'],
   },
-  { file: 'src/fuse/daemon.ts', allowed: ['../native.ts'], refused: ['../cli/exit.ts'] },
+  {
+    file: 'src/fuse-native/probe.ts',
+    allowed: ['./x.ts', '../filesystem/composefs.ts', '../fuse/mounting.ts', '../native.ts'],
+    refused: ['../fuse/abi.ts', '../fuse/dispatch.ts', '../fuse/handlers/x.ts', '../cli/exit.ts'],
+  },
+  {
+    file: 'src/fuse/daemon.ts',
+    allowed: ['../native.ts'],
+    refused: ['../cli/exit.ts', '../fuse-native/daemon.ts', 'fuse-native'],
+  },
   { file: 'src/index.ts', allowed: ['./fuse/daemon.ts'], refused: ['./cli/exit.ts'] },
-  { file: 'src/cli/probe.ts', allowed: ['../fuse/daemon.ts', './exit.ts'], refused: [] },
+  {
+    file: 'src/cli/probe.ts',
+    allowed: ['../fuse/daemon.ts', '../fuse-native/daemon.ts', './exit.ts'],
+    refused: [],
+  },
 ];
 
 const folder = mkdtempSync(join(tmpdir(), 'composefs-test-layers-'));

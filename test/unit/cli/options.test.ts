@@ -180,6 +180,31 @@ describe('the digest of the image', () => {
   });
 });
 
+describe('the transport', () => {
+  it.each([
+    [[], 'auto'],
+    [['--transport', 'auto'], 'auto'],
+    [['--transport=device', '--data', 'passthrough'], 'device'],
+    [['--transport', 'fuse-native'], 'fuse-native'],
+    [['-o', 'ro,transport=fuse-native'], 'fuse-native'],
+    [['-o', 'transport=fuse-native', '--transport', 'device'], 'device'],
+  ])('%j: %s', (args, transport) => {
+    expect(options(...args).transport).toBe(transport);
+  });
+
+  it.each([
+    [['--transport', 'pigeon'], '--transport is "pigeon"; expected auto, device'],
+    [['-o', 'transport=libfuse'], 'mount option transport is "libfuse"; expected auto, device'],
+    [['-o', 'transport'], 'mount option transport needs a value: transport=…'],
+    [
+      ['--transport', 'fuse-native', '-o', 'data=passthrough'],
+      '--data passthrough demands --transport device',
+    ],
+  ])('%j is refused', (args, message) => {
+    expect(refusal(...args)).toContain(message);
+  });
+});
+
 describe('who reads the objects', () => {
   it.each([
     [[], 'auto'],

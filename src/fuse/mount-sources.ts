@@ -1,0 +1,88 @@
+// What a mount is made from: the image, and the directories of its objects. Opened before there is a
+// mount, for a path could lead into it afterwards.
+
+import { dirname } from 'node:path';
+import { InputError } from '../errors.ts';
+import { ImageFile } from '../filesystem/image-file.ts';
+import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
+import type { NativeAddon } from '../native.ts';
+import { openBasedir } from '../objects/basedirs.ts';
+import { imageDigestCheck } from './image-digest.ts';
+
+/** Paths are absolute. */
+export interface SourceOptions {
+  image: string;
+  /** Directories of objects, searched in order. */
+  basedirs: readonly string[];
+  /** The fs-verity digest that the image must have, in lower-case hex of 64 or 128 digits. */
+  digest: string | undefined;
+}
+
+/** composefs_version of mkcomposefs, whose HAS_ACL flag can be relied on, is below this. */
+const FIRST_VERSION_WITHOUT_ACL_FLAG = 2;
+
+export class MountSources {
+  readonly #native: NativeAddon;
+  readonly #options: SourceOptions;
+  readonly #descriptors: number[] = [];
+
+  constructor(native: NativeAddon, options: SourceOptions) {
+    this.#native = native;
+    this.#options = options;
+  }
+
+  /** A descriptor for each base directory. Throws InputError. */
+  openBasedirs(): number[] {
+    return this.#options.basedirs.map((path) => this.#openDirectory(path));
+  }
+
+  /**
+   * A path on the filesystem that statfs reports, through a descriptor from before the mount: an
+   * ordinary path could lead into the mount itself, and a thread that asks its own mount waits for
+   * ever.
+   */
+  statisticsPath(basedirs: readonly number[]): string {
+    const fd = basedirs[0] ?? this.#openDirectory(dirname(this.#options.image));
+    return `/proc/self/fd/${fd}`;
+  }
+
+  /** Opens the image file, to be loaded. Throws ImageError. */
+  openImage(): ImageFile {
+    return new ImageFile(this.#options.image);
+  }
+
+  /**
+   * Reads and checks the image. Throws ImageError, UnsupportedFeatureError, ImageDigestError, or
+   * InputError if it needs objects and there is no base directory.
+   */
+  load(file: ImageFile): Image {
+    const { basedirs, digest, image: path } = this.#options;
+    const image =
+      digest === undefined
+        ? file.load()
+        : file.load((fd) => imageDigestCheck(this.#native, path, fd, digest));
+    if (basedirs.length === 0 && walkEntries(image, isExternal)) {
+      throw new InputError(
+        `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
+        path,
+      );
+    }
+    return image;
+  }
+
+  close(): void {
+    for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
+  }
+
+  #openDirectory(path: string): number {
+    const fd = openBasedir(this.#native, path);
+    this.#descriptors.push(fd);
+    return fd;
+  }
+}
+
+/** Whether the kernel must be asked to enforce ACLs: they cost a request per walk from the root. */
+export function needsAclEnforcement(image: Image): boolean {
+  if (image.hasAclFlag) return true;
+  return image.composefsVersion >= FIRST_VERSION_WITHOUT_ACL_FLAG && hasAcl(image);
+}
