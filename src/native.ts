@@ -347,9 +347,8 @@ let loaded: NativeAddon | undefined;
 /** Loads the addon on first use. Throws AddonError naming the remedy when it is not there. */
 export function loadNative(): NativeAddon {
   if (loaded !== undefined) return loaded;
-  const path = '../build/Release/composefs_native.node';
   try {
-    loaded = createRequire(import.meta.url)(path) as NativeAddon;
+    loaded = createRequire(import.meta.url)('#addon') as NativeAddon;
   } catch (cause) {
     throw new AddonError(
       `the native addon cannot be loaded (${process.platform}-${process.arch}, Node ${process.version}); ` +

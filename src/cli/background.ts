@@ -1,20 +1,28 @@
-// Starts the same command again as a daemon in the background and waits until its mount is ready.
+// Starts the command again as a daemon in the background and waits until its mount is ready.
 // Node.js cannot fork; a second process it is, and this one stays small.
 
 import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
-import { ExitCode } from './exit.ts';
+import { ExitCode } from './exit-code.ts';
 
-/** Runs `script` with `args` detached from this terminal and session. */
-export async function startInBackground(
-  script: string,
-  args: readonly string[],
-): Promise<Readiness> {
+/** Runs `script` with `args` detached from this terminal and session, and says how that went. */
+export async function startInBackground(script: string, args: readonly string[]): Promise<void> {
+  const readiness = await start(script, args);
+  if (!readiness.ready) fail(readiness.message, readiness.exitCode);
+}
+
+/** One line for the terminal. */
+export function fail(message: string, exitCode: number): void {
+  process.stderr.write(`composefs-fuse: ${message}\n`);
+  process.exitCode = exitCode;
+}
+
+async function start(script: string, args: readonly string[]): Promise<Readiness> {
   const daemon = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    env: { ...process.env, [READY_FD_VARIABLE]: '3' },
+    env: environment(),
   });
   // Absent when the process could not be started at all.
   const pipe = (daemon.stdio[3] as Readable | null | undefined) ?? Readable.from([]);
@@ -39,4 +47,9 @@ export async function startInBackground(
     message: `the daemon ended before the mount was ready (${await ended})`,
     exitCode: ExitCode.INTERNAL,
   };
+}
+
+function environment(): NodeJS.ProcessEnv {
+  const { NODE_EXTRA_CA_CERTS: _unused, ...rest } = process.env;
+  return { ...rest, [READY_FD_VARIABLE]: '3' };
 }

@@ -7,7 +7,7 @@ import { MAX_READ } from '../fuse/init.ts';
 import { announce, LIFELINE_VARIABLE } from '../fuse/readiness.ts';
 import { createLogger, type LogTarget } from '../log.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { ExitCode } from './exit.ts';
+import { ExitCode } from './exit-code.ts';
 import type { CommandOptions } from './options.ts';
 import { PidFile } from './pid-file.ts';
 
