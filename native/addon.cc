@@ -363,6 +363,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::MeasureVerity>>(exports, "measureVerity");
   Export<Plain<sys::OpenBacking>>(exports, "openBacking");
   Export<Plain<sys::CloseBacking>>(exports, "closeBacking");
+  Export<Plain<sys::UseHugePages>>(exports, "useHugePages");
   Export<Syslog>(exports, "syslog");
   verity::Register(env, exports);
   guard::Register(env, exports);

@@ -2,6 +2,7 @@
 // its workers. Node.js takes 100 ms to find, read and link 100 modules, and 10 for the same in one file;
 // CommonJS, since that needs no module loader of its own (docs/performance.md, "Start").
 
+import { chmodSync, copyFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 
@@ -26,3 +27,7 @@ await build({
   sourcesContent: false,
   logLevel: 'warning',
 });
+
+const launcher = join(root, 'dist/cli/composefs-fuse');
+copyFileSync(join(root, 'src/cli/composefs-fuse.sh'), launcher);
+chmodSync(launcher, 0o755);

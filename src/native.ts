@@ -338,6 +338,11 @@ export interface NativeAddon {
   OpenFiles: new (table: number, facts: BigInt64Array, backing: BigInt64Array) => NativeOpenFiles;
   /** Forgets what was found about objects that are not open. How many were known. */
   forgetObjects(): number;
+  /**
+   * Asks for 2 MiB pages behind the array, where there are such: to be called before it is written for
+   * the first time. 0 or -errno.
+   */
+  useHugePages(bytes: Uint8Array): number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
   syslog(priority: number, line: string): void;
 }

@@ -3,22 +3,11 @@
 
 import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
-import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
-import { ExitCode } from './exit-code.ts';
+import { parseReadiness, READY_FD_VARIABLE } from '../fuse/readiness.ts';
+import { ExitCode, fail } from './exit-code.ts';
 
-/** Runs `script` with `args` detached from this terminal and session, and says how that went. */
+/** Runs `script` with `args` detached from this terminal and session, and reports a failure. */
 export async function startInBackground(script: string, args: readonly string[]): Promise<void> {
-  const readiness = await start(script, args);
-  if (!readiness.ready) fail(readiness.message, readiness.exitCode);
-}
-
-/** One line for the terminal. */
-export function fail(message: string, exitCode: number): void {
-  process.stderr.write(`composefs-fuse: ${message}\n`);
-  process.exitCode = exitCode;
-}
-
-async function start(script: string, args: readonly string[]): Promise<Readiness> {
   const daemon = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
@@ -37,18 +26,21 @@ async function start(script: string, args: readonly string[]): Promise<Readiness
     pipe.on('close', resolve).on('error', resolve);
     daemon.on('error', resolve);
   });
-  const readiness = parseReadiness(text);
-  if (readiness !== undefined) {
+  if (reportStart(text)) {
     daemon.unref();
-    return readiness;
+    return;
   }
-  return {
-    ready: false,
-    message: `the daemon ended before the mount was ready (${await ended})`,
-    exitCode: ExitCode.INTERNAL,
-  };
+  fail(`the daemon ended before the mount was ready (${await ended})`, ExitCode.INTERNAL);
 }
 
+/** Reports what a daemon said of its start, if it did not succeed. False if it said nothing. */
+export function reportStart(text: string): boolean {
+  const readiness = parseReadiness(text);
+  if (readiness?.ready === false) fail(readiness.message, readiness.exitCode);
+  return readiness !== undefined;
+}
+
+/** The daemon speaks to nobody, and Node.js takes 70 ms to read the usual certificates. */
 function environment(): NodeJS.ProcessEnv {
   const { NODE_EXTRA_CA_CERTS: _unused, ...rest } = process.env;
   return { ...rest, [READY_FD_VARIABLE]: '3' };

@@ -3,14 +3,17 @@
 
 import { fileURLToPath } from 'node:url';
 import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
-import { fail, startInBackground } from './background.ts';
+import { fail } from './exit-code.ts';
 import { exitCodeOf, describeError, unreadiness } from './exit.ts';
 import { HELP, parseCommandLine } from './options.ts';
 import { version } from './version.ts';
 
+/** By which name composefs-fuse.sh was called. */
+const CALLED_VARIABLE = 'COMPOSEFS_FUSE_CALLED';
+
 async function main(readyDescriptor: number | undefined): Promise<void> {
   const args = process.argv.slice(2);
-  const program = process.argv[1] ?? '';
+  const program = process.env[CALLED_VARIABLE] ?? process.argv[1] ?? '';
   const command = parseCommandLine(args, program);
   switch (command.kind) {
     case 'help':
@@ -24,6 +27,7 @@ async function main(readyDescriptor: number | undefined): Promise<void> {
   }
   const { options } = command;
   if (readyDescriptor === undefined && !options.foreground && !options.fake) {
+    const { startInBackground } = await import('./background.ts');
     await startInBackground(fileURLToPath(import.meta.url), args);
     return;
   }

@@ -1,4 +1,4 @@
-// Exit codes of composefs-fuse. README.md documents them.
+// Exit codes of composefs-fuse, which README.md documents, and ending with one.
 
 export const ExitCode = {
   OK: 0,
@@ -15,3 +15,9 @@ export const ExitCode = {
   /** A bug in composefs-fuse, or an addon that was not built. */
   INTERNAL: 70,
 } as const;
+
+/** Says one line on the terminal; the process will end with the code. */
+export function fail(message: string, exitCode: number): void {
+  process.stderr.write(`composefs-fuse: ${message}\n`);
+  process.exitCode = exitCode;
+}

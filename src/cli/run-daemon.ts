@@ -33,7 +33,7 @@ export async function runDaemon(
   );
   const daemon = new Daemon(daemonOptions(options), native, logger.log);
   if (options.fake) {
-    daemon.check();
+    await daemon.check();
     return ExitCode.OK;
   }
   const pidFile = options.pidFile === undefined ? undefined : new PidFile(options.pidFile);

@@ -22,7 +22,6 @@ import { type DataMode, passthroughFor, stackDepthFor } from './data-mode.ts';
 import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
-import { imageDigestCheck } from './image-digest.ts';
 import { type InitWishes, type Negotiated, negotiate } from './init.ts';
 import {
   type FuseMount,
@@ -116,7 +115,7 @@ export class Daemon {
   async start(): Promise<void> {
     const startedAt = performance.now();
     const options = this.#options;
-    const imageFile = new ImageFile(options.image);
+    const imageFile = this.#openImage();
     try {
       const basedirs = this.#openBasedirs();
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
@@ -132,7 +131,7 @@ export class Daemon {
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
-      const image = this.#load(imageFile);
+      const image = await this.#load(imageFile);
       if (basedirs.length === 0) requireNoObjects(image, options.image);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
@@ -169,13 +168,13 @@ export class Daemon {
     }
   }
 
-  /** Checks everything that can be checked without mounting. Throws as start does. */
-  check(): void {
+  /** Checks everything that can be checked without mounting. Rejects as start does. */
+  async check(): Promise<void> {
     const options = this.#options;
     try {
       const basedirs = this.#openBasedirs();
       resolveMountpoint(options.mountpoint, options.allowStacking);
-      const image = this.#load(new ImageFile(options.image));
+      const image = await this.#load(this.#openImage());
       if (basedirs.length === 0) requireNoObjects(image, options.image);
     } finally {
       this.#release();
@@ -221,9 +220,16 @@ export class Daemon {
     this.#log.info({ ...this.#verification.counts }, 'verification so far');
   }
 
-  #load(imageFile: ImageFile): Image {
+  #openImage(): ImageFile {
+    // Thousands of page faults less: reading 31 MB takes 12 ms instead of 27. It may be refused.
+    return new ImageFile(this.#options.image, (memory) => this.#native.useHugePages(memory));
+  }
+
+  async #load(imageFile: ImageFile): Promise<Image> {
     const { digest } = this.#options;
     if (digest === undefined) return imageFile.load();
+    // Loaded only where it is needed: Node's crypto alone takes 4 ms.
+    const { imageDigestCheck } = await import('./image-digest.ts');
     return imageFile.load((fd) => imageDigestCheck(this.#native, imageFile.path, fd, digest));
   }
 

@@ -1,12 +1,12 @@
 // Makes and removes the mount: mount(2) directly where that is permitted, else through the setuid
 // helper fusermount3 and its descriptor passing. Knows the mount options, not the protocol.
 
-import { spawnSync } from 'node:child_process';
 import { lstatSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { MAX_READ } from './init.ts';
+import { runProgram } from './run-program.ts';
 import { findMount, isFuseMount, type MountTableEntry, readMountTable } from './mount-table.ts';
 
 /** Mount flags of mount(2), <sys/mount.h>, with the word by which options call them. */
@@ -134,7 +134,7 @@ function unusable(path: string, cause: unknown): MountError {
 
 /** Tells a living FUSE mount from a dead one, in a child that can be given up on. */
 function occupied(path: string, source: string): MountError {
-  const probe = spawnSync('stat', ['-f', '--', path], {
+  const probe = runProgram('stat', ['-f', '--', path], {
     timeout: 2000,
     killSignal: 'SIGKILL',
     encoding: 'utf8',
@@ -222,7 +222,7 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
     ...(wishes.allowOther === 'yes' ? ['allow_other'] : []),
     ...wishes.kernelOptions,
   ];
-  const helper = spawnSync(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
+  const helper = runProgram(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
     stdio: ['ignore', 'ignore', 'pipe', theirs],
     env: { ...process.env, LC_ALL: 'C', _FUSE_COMMFD: '3' },
     timeout: FUSERMOUNT_TIMEOUT_MS,
@@ -319,9 +319,10 @@ export function unmountFuse(
   if (isCovered(mount, path)) return Errno.EBUSY;
   const status = native.unmount(path, lazy ? MNT_DETACH : 0);
   if (status !== -Errno.EPERM) return -status;
-  const helper = spawnSync(FUSERMOUNT, ['-u', ...(lazy ? ['-z'] : []), '--', path], {
+  const helper = runProgram(FUSERMOUNT, ['-u', ...(lazy ? ['-z'] : []), '--', path], {
     stdio: 'ignore',
     timeout: FUSERMOUNT_TIMEOUT_MS,
+    encoding: 'utf8',
   });
   return helper.status === 0 ? 0 : Errno.EBUSY;
 }

@@ -49,6 +49,7 @@ describe('wrong arguments of functions', () => {
         openObjectByWalk: 'dblf',
         seek: 'dow',
         measureVerity: 'db',
+        useHugePages: 'b',
         openBacking: 'dd',
         closeBacking: 'dw',
         syslog: 'ps',
