@@ -4,7 +4,15 @@
 import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { detach, mountAt, mountForeground, mountOurs, runOurs } from '../support/mounts.ts';
+import {
+  detach,
+  mountAt,
+  mountForeground,
+  mountOurs,
+  ourCommand,
+  runOurs,
+} from '../support/mounts.ts';
+import { launcherPath } from '../support/command.ts';
 import { buildImage } from '../support/image-builder.ts';
 import { directory, file } from '../support/image-nodes.ts';
 import {
@@ -23,8 +31,9 @@ const IMAGE = 2;
 const INPUT = 3;
 const MOUNT = 4;
 
-for (const mode of ['in the background', 'in the foreground']) {
+for (const mode of ['in the background', 'in the foreground', 'through the shell']) {
   const modeFlags = mode === 'in the foreground' ? ['--foreground'] : [];
+  const command = mode === 'through the shell' ? [launcherPath] : ourCommand;
 
   describeWith(needsOurMount, `starting ${mode}`, () => {
     const scope = scopeOfEachTest();
@@ -54,7 +63,7 @@ for (const mode of ['in the background', 'in the foreground']) {
       as: readonly string[] = [],
     ): Promise<void> {
       const before = mountAt(mountpoint);
-      const outcome = await runOurs([...modeFlags, ...args], as);
+      const outcome = await runOurs([...modeFlags, ...args], as, command);
       expect(outcome.stderr).toMatch(/^composefs-fuse: [^\n]+\n$/);
       for (const part of failure.says)
         if (typeof part === 'string') expect(outcome.stderr).toContain(part);
