@@ -343,6 +343,11 @@ export interface NativeAddon {
    * the first time. 0 or -errno.
    */
   useHugePages(bytes: Uint8Array): number;
+  /**
+   * Takes the pages of Node.js and of libraries out of this process's memory; those that are needed
+   * again come back from the page cache. 0 or -errno.
+   */
+  releaseProgramPages(): number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
   syslog(priority: number, line: string): void;
 }

@@ -53,6 +53,8 @@ export async function runDaemon(
   process.chdir('/');
   // A starter that was interrupted meanwhile does not want the mount any more.
   if (readyDescriptor !== undefined && !announce(readyDescriptor, { ready: true })) daemon.stop();
+  // Of 60 MiB that starting has touched a serving daemon needs a third. It may be refused.
+  native.releaseProgramPages();
   const outcome = await daemon.ended;
   pidFile?.remove();
   // The lifeline would keep this process waiting for its starter.

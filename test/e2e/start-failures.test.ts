@@ -1,7 +1,14 @@
 // Everything that can be wrong when the command starts: one line on the terminal that says what, an
 // exit code by kind, and nothing mounted; the same in the background and in the foreground.
 
-import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -215,7 +222,12 @@ for (const mode of ['in the background', 'in the foreground', 'through the shell
       });
 
       test('says that fusermount3 is missing', () => {
-        const as = [...asNobody, 'env', `PATH=${scope.directory()}`];
+        const programs = scope.directory();
+        chmodSync(programs, 0o755);
+        // What the shell needs to get as far as that.
+        symlinkSync(process.execPath, join(programs, 'node'));
+        symlinkSync('/usr/bin/readlink', join(programs, 'readlink'));
+        const as = [...asNobody, 'env', `PATH=${programs}`];
         const says = ['not permitted', 'fusermount3 is not installed', 'fuse3'];
         return expectFailure([...basedir(), sample.image, mountpoint], { code: MOUNT, says }, as);
       });
