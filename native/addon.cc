@@ -16,6 +16,7 @@
 #include "file_table_addon.h"
 #include "files_addon.h"
 #include "object_guard_addon.h"
+#include "program_pages.h"
 #include "ring_session_addon.h"
 #include "session.h"
 #include "sys.h"
@@ -376,6 +377,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::MeasureVerity>>(exports, "measureVerity");
   Export<Plain<sys::OpenBacking>>(exports, "openBacking");
   Export<Plain<sys::CloseBacking>>(exports, "closeBacking");
+  Export<Plain<sys::ReleaseProgramPages>>(exports, "releaseProgramPages");
+  Export<Plain<sys::UseHugePages>>(exports, "useHugePages");
   Export<Syslog>(exports, "syslog");
   verity::Register(env, exports);
   guard::Register(env, exports);

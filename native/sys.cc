@@ -4,6 +4,7 @@
 #include <linux/fuse.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -242,6 +243,15 @@ int ReceiveDescriptor(Fd socket) {
   }
   if (!received) return length == 0 ? -ENODATA : -EBADMSG;
   return HandOut(std::move(received), Kind::kDevice);
+}
+
+int UseHugePages(std::span<uint8_t> memory) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto start = reinterpret_cast<uintptr_t>(memory.data());
+  const uintptr_t first = (start + page - 1) & ~(page - 1);
+  const uintptr_t end = (start + memory.size()) & ~(page - 1);
+  if (first >= end) return 0;
+  return madvise(reinterpret_cast<void*>(first), end - first, MADV_HUGEPAGE) == 0 ? 0 : -errno;
 }
 
 int OpenBasedir(const std::string& path) {

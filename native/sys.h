@@ -37,6 +37,7 @@ int64_t Seek(Fd object, int64_t offset, uint32_t whence);
 int MeasureVerity(Fd file, std::span<uint8_t> digest);
 int OpenBacking(Fd device, Fd object);
 int CloseBacking(Fd device, uint32_t backing_id);
+int UseHugePages(std::span<uint8_t> memory);
 void Syslog(int priority, const std::string& line);
 
 }  // namespace composefs::sys

@@ -143,7 +143,7 @@ export async function ensureBuilds() {
     {
       script: 'build:ts',
       output: 'dist/cli/composefs-fuse.js',
-      sources: ['src', 'tsconfig.json', 'tsconfig.build.json'],
+      sources: ['src', 'scripts/bundle.mjs', 'tsconfig.json', 'tsconfig.build.json'],
     },
     {
       script: 'build:native',

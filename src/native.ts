@@ -378,6 +378,16 @@ export interface NativeAddon {
   OpenFiles: new (table: number, facts: BigInt64Array, backing: BigInt64Array) => NativeOpenFiles;
   /** Forgets what was found about objects that are not open. How many were known. */
   forgetObjects(): number;
+  /**
+   * Asks for 2 MiB pages behind the array, where there are such: to be called before it is written for
+   * the first time. 0 or -errno.
+   */
+  useHugePages(bytes: Uint8Array): number;
+  /**
+   * Takes the pages of Node.js and of libraries out of this process's memory; those that are needed
+   * again come back from the page cache. 0 or -errno.
+   */
+  releaseProgramPages(): number;
   /** syslog(3) with identity `composefs-fuse`, facility daemon; priority 0 (emergency) to 7 (debug). */
   syslog(priority: number, line: string): void;
 }
@@ -387,9 +397,8 @@ let loaded: NativeAddon | undefined;
 /** Loads the addon on first use. Throws AddonError naming the remedy when it is not there. */
 export function loadNative(): NativeAddon {
   if (loaded !== undefined) return loaded;
-  const path = '../build/Release/composefs_native.node';
   try {
-    loaded = createRequire(import.meta.url)(path) as NativeAddon;
+    loaded = createRequire(import.meta.url)('#addon') as NativeAddon;
   } catch (cause) {
     throw new AddonError(
       `the native addon cannot be loaded (${process.platform}-${process.arch}, Node ${process.version}); ` +

@@ -1,20 +1,17 @@
-// Starts the same command again as a daemon in the background and waits until its mount is ready.
+// Starts the command again as a daemon in the background and waits until its mount is ready.
 // Node.js cannot fork; a second process it is, and this one stays small.
 
 import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
-import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
-import { ExitCode } from './exit.ts';
+import { parseReadiness, READY_FD_VARIABLE } from '../fuse/readiness.ts';
+import { ExitCode, fail } from './exit-code.ts';
 
-/** Runs `script` with `args` detached from this terminal and session. */
-export async function startInBackground(
-  script: string,
-  args: readonly string[],
-): Promise<Readiness> {
+/** Runs `script` with `args` detached from this terminal and session, and reports a failure. */
+export async function startInBackground(script: string, args: readonly string[]): Promise<void> {
   const daemon = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
-    env: { ...process.env, [READY_FD_VARIABLE]: '3' },
+    env: environment(),
   });
   // Absent when the process could not be started at all.
   const pipe = (daemon.stdio[3] as Readable | null | undefined) ?? Readable.from([]);
@@ -29,14 +26,22 @@ export async function startInBackground(
     pipe.on('close', resolve).on('error', resolve);
     daemon.on('error', resolve);
   });
-  const readiness = parseReadiness(text);
-  if (readiness !== undefined) {
+  if (reportStart(text)) {
     daemon.unref();
-    return readiness;
+    return;
   }
-  return {
-    ready: false,
-    message: `the daemon ended before the mount was ready (${await ended})`,
-    exitCode: ExitCode.INTERNAL,
-  };
+  fail(`the daemon ended before the mount was ready (${await ended})`, ExitCode.INTERNAL);
+}
+
+/** Reports what a daemon said of its start, if it did not succeed. False if it said nothing. */
+export function reportStart(text: string): boolean {
+  const readiness = parseReadiness(text);
+  if (readiness?.ready === false) fail(readiness.message, readiness.exitCode);
+  return readiness !== undefined;
+}
+
+/** The daemon speaks to nobody, and Node.js takes 70 ms to read the usual certificates. */
+function environment(): NodeJS.ProcessEnv {
+  const { NODE_EXTRA_CA_CERTS: _unused, ...rest } = process.env;
+  return { ...rest, [READY_FD_VARIABLE]: '3' };
 }

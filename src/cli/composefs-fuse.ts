@@ -1,53 +1,22 @@
 #!/usr/bin/env node
-// composefs-fuse: mounts a composefs image. See HELP in options.ts.
+// composefs-fuse without a shell: what composefs-fuse.sh leaves to Node.js, and the whole command where it
+// is called by this name. An ordinary mount is started in the background before its options are read,
+// which the daemon does; everything else is left to command.ts.
 
+import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
-import { startInBackground } from './background.ts';
-import { exitCodeOf, describeError, unreadiness } from './exit.ts';
-import { HELP, parseCommandLine } from './options.ts';
-import { version } from './version.ts';
+import { READY_FD_VARIABLE, SAID_VARIABLE } from '../fuse/readiness.ts';
+import { isPlainMount } from './plain-mount.ts';
 
-function fail(message: string, exitCode: number): void {
-  process.stderr.write(`composefs-fuse: ${message}\n`);
-  process.exitCode = exitCode;
-}
+/** command.ts in one file with all that it needs, made by scripts/bundle.mjs. */
+const COMMAND = './command.cjs';
 
-async function main(readyDescriptor: number | undefined): Promise<void> {
-  const args = process.argv.slice(2);
-  const program = process.argv[1] ?? '';
-  const command = parseCommandLine(args, program);
-  switch (command.kind) {
-    case 'help':
-      process.stdout.write(HELP);
-      return;
-    case 'version':
-      process.stdout.write(`composefs-fuse ${version()}\n`);
-      return;
-    case 'mount':
-      break;
-  }
-  const { options } = command;
-  if (readyDescriptor === undefined && !options.foreground && !options.fake) {
-    const readiness = await startInBackground(fileURLToPath(import.meta.url), args);
-    if (!readiness.ready) fail(readiness.message, readiness.exitCode);
-    return;
-  }
-  // Loaded only where it is needed: the process that waits for the background one stays small.
-  const { runDaemon } = await import('./run-daemon.ts');
-  process.exitCode = await runDaemon(options, readyDescriptor);
-}
-
-// Help into a full disk or a closed pipe is no reason for a stack trace.
-process.stdout.on('error', () => (process.exitCode = exitCodeOf(undefined)));
-const readyDescriptor = takeReadyDescriptor();
-try {
-  await main(readyDescriptor);
-} catch (error) {
-  if (readyDescriptor === undefined) {
-    fail(describeError(error), exitCodeOf(error));
-  } else {
-    announce(readyDescriptor, unreadiness(error));
-    process.exitCode = exitCodeOf(error);
-  }
+const args = process.argv.slice(2);
+const isStarted = process.env[SAID_VARIABLE] !== undefined;
+if (process.env[READY_FD_VARIABLE] === undefined && (isStarted || isPlainMount(args))) {
+  const { reportStart, startInBackground } = await import('./background.ts');
+  if (isStarted) reportStart(process.env[SAID_VARIABLE] ?? '');
+  else await startInBackground(fileURLToPath(new URL(COMMAND, import.meta.url)), args);
+} else {
+  createRequire(import.meta.url)(COMMAND);
 }

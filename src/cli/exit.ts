@@ -1,4 +1,4 @@
-// Exit codes of composefs-fuse, and which error leads to which. README.md documents them.
+// Which error leads to which exit code of composefs-fuse, and what is said about it.
 
 import {
   AddonError,
@@ -12,22 +12,7 @@ import {
 } from '../errors.ts';
 import type { Readiness } from '../fuse/readiness.ts';
 import { escapeControls } from './escape-controls.ts';
-
-export const ExitCode = {
-  OK: 0,
-  /** Unknown option, missing or superfluous argument, impossible value. */
-  USAGE: 1,
-  /** The image is missing, not a composefs image, truncated, damaged or of an unsupported kind. */
-  IMAGE: 2,
-  /** A base directory, the mountpoint or another file named on the command line cannot be used. */
-  INPUT: 3,
-  /** Mounting is not possible or not permitted. */
-  MOUNT: 4,
-  /** The image does not have the digest that was asked for. */
-  DIGEST: 5,
-  /** A bug in composefs-fuse, or an addon that was not built. */
-  INTERNAL: 70,
-} as const;
+import { ExitCode } from './exit-code.ts';
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return ExitCode.USAGE;

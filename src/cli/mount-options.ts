@@ -186,9 +186,6 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
     case 'verify_at':
       into.verifyAt = oneOf(`mount option ${name}`, requireValue(name, value), VERIFY_TIMES);
       return true;
-    case 'transport':
-      into.transport = oneOf(`mount option ${name}`, requireValue(name, value), TRANSPORTS);
-      return true;
     case 'data':
       into.data = oneOf(`mount option ${name}`, requireValue(name, value), DATA_MODES);
       return true;

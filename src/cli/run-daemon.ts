@@ -8,7 +8,7 @@ import type { MountService } from '../fuse/mount-service.ts';
 import { announce, LIFELINE_VARIABLE } from '../fuse/readiness.ts';
 import { createLogger, type Logger, type LogTarget } from '../log.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
-import { ExitCode } from './exit.ts';
+import { ExitCode } from './exit-code.ts';
 import type { CommandOptions } from './options.ts';
 import { PidFile } from './pid-file.ts';
 
@@ -31,7 +31,7 @@ export async function runDaemon(
   );
   const daemon = await createDaemon(options, native, logger.log);
   if (options.fake) {
-    daemon.check();
+    await daemon.check();
     return ExitCode.OK;
   }
   const pidFile = options.pidFile === undefined ? undefined : new PidFile(options.pidFile);
@@ -51,6 +51,8 @@ export async function runDaemon(
   process.chdir('/');
   // A starter that was interrupted meanwhile does not want the mount any more.
   if (readyDescriptor !== undefined && !announce(readyDescriptor, { ready: true })) daemon.stop();
+  // Of 60 MiB that starting has touched a serving daemon needs a third. It may be refused.
+  native.releaseProgramPages();
   const outcome = await daemon.ended;
   pidFile?.remove();
   // The lifeline would keep this process waiting for its starter.

@@ -1,8 +1,8 @@
 // The package's version, for --version.
 
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
 export function version(): string {
-  const path = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
+  const require = createRequire(import.meta.url);
+  return (require('composefs-fuse/package.json') as { version: string }).version;
 }

@@ -16,8 +16,11 @@ export class ImageFile {
   readonly buffer: SharedArrayBuffer;
   #fd: number;
 
-  /** Opens the file and takes memory for it. Throws ImageError. */
-  constructor(path: string) {
+  /**
+   * Opens the file and takes memory for it, which `prepareMemory` sees while no page of it exists.
+   * Throws ImageError.
+   */
+  constructor(path: string, prepareMemory?: (memory: Uint8Array) => void) {
     this.path = path;
     try {
       // O_NONBLOCK: a FIFO by this name must not make us wait for a writer.
@@ -36,6 +39,7 @@ export class ImageFile {
       throw new ImageError(`image ${path} has ${facts.size} bytes, more than ${limit}`);
     }
     this.buffer = new SharedArrayBuffer(facts.size);
+    prepareMemory?.(new Uint8Array(this.buffer));
   }
 
   /**

@@ -73,7 +73,7 @@ export class FuseNativeDaemon implements MountService {
     try {
       const basedirs = this.#sources.openBasedirs();
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
-      const image = this.#sources.load(imageFile);
+      const image = await this.#sources.load(imageFile);
       requireNoAclEnforcement(options, image);
       const operations = this.#prepare(image, basedirs);
       await this.#connect(fusePackage, operations);
@@ -103,13 +103,13 @@ export class FuseNativeDaemon implements MountService {
     if (this.#isStopping) void this.#beginStop();
   }
 
-  check(): void {
+  async check(): Promise<void> {
     const options = this.#options;
     try {
       loadFusePackage();
       this.#sources.openBasedirs();
       resolveMountpoint(options.mountpoint, options.allowStacking);
-      requireNoAclEnforcement(options, this.#sources.load(this.#sources.openImage()));
+      requireNoAclEnforcement(options, await this.#sources.load(this.#sources.openImage()));
     } finally {
       this.#sources.close();
     }

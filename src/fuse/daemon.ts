@@ -115,7 +115,7 @@ export class Daemon implements MountService {
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
-      const image = this.#sources.load(imageFile);
+      const image = await this.#sources.load(imageFile);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
@@ -156,12 +156,12 @@ export class Daemon implements MountService {
     }
   }
 
-  check(): void {
+  async check(): Promise<void> {
     const { mountpoint, allowStacking } = this.#options;
     try {
       this.#sources.openBasedirs();
       resolveMountpoint(mountpoint, allowStacking);
-      this.#sources.load(this.#sources.openImage());
+      await this.#sources.load(this.#sources.openImage());
     } finally {
       this.#release();
     }

@@ -14,8 +14,8 @@ export interface MountService {
    * InputError or MountError; nothing is left behind then.
    */
   start(): Promise<void>;
-  /** Checks everything that can be checked without mounting. Throws as start does. */
-  check(): void;
+  /** Checks everything that can be checked without mounting. Rejects as start does. */
+  check(): Promise<void>;
   /**
    * Ends the mount: unmounts, lazily if it is in use; files that are still open are served for a
    * grace period. Called a second time, it ends at once.

@@ -7,7 +7,6 @@ import { ImageFile } from '../filesystem/image-file.ts';
 import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
 import type { NativeAddon } from '../native.ts';
 import { openBasedir } from '../objects/basedirs.ts';
-import { imageDigestCheck } from './image-digest.ts';
 
 /** Paths are absolute. */
 export interface SourceOptions {
@@ -48,19 +47,17 @@ export class MountSources {
 
   /** Opens the image file, to be loaded. Throws ImageError. */
   openImage(): ImageFile {
-    return new ImageFile(this.#options.image);
+    // Thousands of page faults less: reading 31 MB takes 12 ms instead of 27. It may be refused.
+    return new ImageFile(this.#options.image, (memory) => this.#native.useHugePages(memory));
   }
 
   /**
-   * Reads and checks the image. Throws ImageError, UnsupportedFeatureError, ImageDigestError, or
+   * Reads and checks the image. Rejects with ImageError, UnsupportedFeatureError, ImageDigestError, or
    * InputError if it needs objects and there is no base directory.
    */
-  load(file: ImageFile): Image {
-    const { basedirs, digest, image: path } = this.#options;
-    const image =
-      digest === undefined
-        ? file.load()
-        : file.load((fd) => imageDigestCheck(this.#native, path, fd, digest));
+  async load(file: ImageFile): Promise<Image> {
+    const { basedirs, image: path } = this.#options;
+    const image = await this.#read(file);
     if (basedirs.length === 0 && walkEntries(image, isExternal)) {
       throw new InputError(
         `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
@@ -68,6 +65,14 @@ export class MountSources {
       );
     }
     return image;
+  }
+
+  async #read(file: ImageFile): Promise<Image> {
+    const { digest, image: path } = this.#options;
+    if (digest === undefined) return file.load();
+    // Loaded only where it is needed: Node's crypto alone takes 4 ms.
+    const { imageDigestCheck } = await import('./image-digest.ts');
+    return file.load((fd) => imageDigestCheck(this.#native, path, fd, digest));
   }
 
   close(): void {

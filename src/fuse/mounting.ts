@@ -1,13 +1,13 @@
 // Makes the mount: mount(2) directly where that is permitted, else through the setuid helper fusermount3
 // and its descriptor passing. Knows the mount options, not the protocol. See unmounting.ts for its end.
 
-import { spawnSync } from 'node:child_process';
 import { lstatSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { MAX_READ } from './init.ts';
 import { findMount, isFuseMount, type MountTableEntry } from './mount-table.ts';
+import { runProgram } from './run-program.ts';
 
 /** Mount flags of mount(2), <sys/mount.h>, with the word by which options call them. */
 export const MountFlag = {
@@ -134,7 +134,7 @@ function unusable(path: string, cause: unknown): MountError {
 
 /** Tells a living FUSE mount from a dead one, in a child that can be given up on. */
 function occupied(path: string, source: string): MountError {
-  const probe = spawnSync('stat', ['-f', '--', path], {
+  const probe = runProgram('stat', ['-f', '--', path], {
     timeout: 2000,
     killSignal: 'SIGKILL',
     encoding: 'utf8',
@@ -226,7 +226,7 @@ function mountThroughHelper(native: NativeAddon, wishes: MountWishes): FuseMount
     ...(wishes.allowOther === 'yes' ? ['allow_other'] : []),
     ...wishes.kernelOptions,
   ];
-  const helper = spawnSync(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
+  const helper = runProgram(FUSERMOUNT, ['-o', options.join(','), '--', mountpoint], {
     stdio: ['ignore', 'ignore', 'pipe', theirs],
     env: { ...process.env, LC_ALL: 'C', _FUSE_COMMFD: '3' },
     timeout: FUSERMOUNT_TIMEOUT_MS,

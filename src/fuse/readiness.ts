@@ -7,6 +7,8 @@ import { closeSync, writeSync } from 'node:fs';
 export const READY_FD_VARIABLE = 'COMPOSEFS_FUSE_READY_FD';
 /** Set with it when the starter wants the mount to end when standard input does. */
 export const LIFELINE_VARIABLE = 'COMPOSEFS_FUSE_LIFELINE';
+/** What a daemon said there, when the shell that started it has it reported. */
+export const SAID_VARIABLE = 'COMPOSEFS_FUSE_SAID';
 
 export type Readiness =
   | { ready: true }

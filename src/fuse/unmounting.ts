@@ -1,11 +1,11 @@
 // Removes a mount that is still being served, wherever it is by now: umount2(2) directly where that is
 // permitted, else through fusermount3.
 
-import { spawnSync } from 'node:child_process';
 import { Errno } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 import { findMount, type MountTableEntry, readMountTable } from './mount-table.ts';
 import { FUSERMOUNT, FUSERMOUNT_TIMEOUT_MS } from './mounting.ts';
+import { runProgram } from './run-program.ts';
 
 /** A mount by its line of the mount table, if it was found there when it was made. */
 export interface KnownMount {
@@ -46,8 +46,9 @@ export function unmountFuse(
 ): number {
   const { errno, path } = unmountDirectly(native, mount, mountpoint, lazy);
   if (errno !== Errno.EPERM) return errno;
-  const helper = spawnSync(FUSERMOUNT, helperArguments(path, lazy), {
+  const helper = runProgram(FUSERMOUNT, helperArguments(path, lazy), {
     stdio: 'ignore',
+    encoding: 'utf8',
     timeout: FUSERMOUNT_TIMEOUT_MS,
   });
   return helper.status === 0 ? 0 : Errno.EBUSY;

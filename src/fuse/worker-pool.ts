@@ -14,6 +14,8 @@ import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts
 const DESCRIPTORS_PER_WORKER = 12;
 /** So many a mount with two threads needs to be of use; README.md says so. */
 const LEAST_OPEN_FILES = 128;
+/** Beside this file and of its kind: a module, or a bundle beside a bundle. */
+const WORKER = `./worker${import.meta.url.slice(import.meta.url.lastIndexOf('.'))}`;
 /** How long a worker may take to notice that it is to end. */
 const KILL_AFTER_MS = 3000;
 
@@ -87,7 +89,7 @@ export class WorkerPool {
         transport: this.#transport,
         control: this.#controlBuffer,
       };
-      const worker = new Worker(new URL('./worker.js', import.meta.url), { workerData: setup });
+      const worker = new Worker(new URL(WORKER, import.meta.url), { workerData: setup });
       this.#workers.add(worker);
       worker.on('message', (message: WorkerMessage) => this.#onMessage(message));
       worker.on('error', (error) => this.#onError(error));

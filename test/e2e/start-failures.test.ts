@@ -1,10 +1,25 @@
 // Everything that can be wrong when the command starts: one line on the terminal that says what, an
 // exit code by kind, and nothing mounted; the same in the background and in the foreground.
 
-import { chmodSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readFileSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { detach, mountAt, mountForeground, mountOurs, runOurs } from '../support/mounts.ts';
+import {
+  detach,
+  mountAt,
+  mountForeground,
+  mountOurs,
+  ourCommand,
+  runOurs,
+} from '../support/mounts.ts';
+import { launcherPath } from '../support/command.ts';
 import { buildImage } from '../support/image-builder.ts';
 import { directory, file } from '../support/image-nodes.ts';
 import {
@@ -23,8 +38,9 @@ const IMAGE = 2;
 const INPUT = 3;
 const MOUNT = 4;
 
-for (const mode of ['in the background', 'in the foreground']) {
+for (const mode of ['in the background', 'in the foreground', 'through the shell']) {
   const modeFlags = mode === 'in the foreground' ? ['--foreground'] : [];
+  const command = mode === 'through the shell' ? [launcherPath] : ourCommand;
 
   describeWith(needsOurMount, `starting ${mode}`, () => {
     const scope = scopeOfEachTest();
@@ -54,7 +70,7 @@ for (const mode of ['in the background', 'in the foreground']) {
       as: readonly string[] = [],
     ): Promise<void> {
       const before = mountAt(mountpoint);
-      const outcome = await runOurs([...modeFlags, ...args], as);
+      const outcome = await runOurs([...modeFlags, ...args], as, command);
       expect(outcome.stderr).toMatch(/^composefs-fuse: [^\n]+\n$/);
       for (const part of failure.says)
         if (typeof part === 'string') expect(outcome.stderr).toContain(part);
@@ -206,7 +222,12 @@ for (const mode of ['in the background', 'in the foreground']) {
       });
 
       test('says that fusermount3 is missing', () => {
-        const as = [...asNobody, 'env', `PATH=${scope.directory()}`];
+        const programs = scope.directory();
+        chmodSync(programs, 0o755);
+        // What the shell needs to get as far as that.
+        symlinkSync(process.execPath, join(programs, 'node'));
+        symlinkSync('/usr/bin/readlink', join(programs, 'readlink'));
+        const as = [...asNobody, 'env', `PATH=${programs}`];
         const says = ['not permitted', 'fusermount3 is not installed', 'fuse3'];
         return expectFailure([...basedir(), sample.image, mountpoint], { code: MOUNT, says }, as);
       });

@@ -16,6 +16,9 @@ export const python: string = existsSync('/usr/bin/python3') ? '/usr/bin/python3
 /** The built command: what a user runs. */
 export const commandPath: string = join(import.meta.dirname, '../../dist/cli/composefs-fuse.js');
 
+/** What stands in front of it on a user's path: the shell script that starts ordinary mounts. */
+export const launcherPath: string = join(import.meta.dirname, '../../dist/cli/composefs-fuse');
+
 export interface Outcome {
   /** Exit code; null when a signal ended the process. */
   code: number | null;

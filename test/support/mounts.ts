@@ -112,8 +112,12 @@ function commandLine(options: OurMountOptions, mountpoint: string, more: string[
 }
 
 /** Runs our command to its end, for what it prints and its exit code. */
-export function runOurs(args: readonly string[], as: readonly string[] = []): Promise<Outcome> {
-  const [command = '', ...rest] = [...as, ...ourCommand, ...args];
+export function runOurs(
+  args: readonly string[],
+  as: readonly string[] = [],
+  ours: readonly string[] = ourCommand,
+): Promise<Outcome> {
+  const [command = '', ...rest] = [...as, ...ours, ...args];
   return runCommand(command, rest);
 }
 

@@ -1,0 +1,52 @@
+// The whole command: reads the options, then shows its help, mounts here, or has the same done in the
+// background. Runs when it is loaded: by composefs-fuse.ts, or as the main file of a daemon.
+
+import { fileURLToPath } from 'node:url';
+import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
+import { fail } from './exit-code.ts';
+import { exitCodeOf, describeError, unreadiness } from './exit.ts';
+import { HELP, parseCommandLine } from './options.ts';
+import { version } from './version.ts';
+
+/** By which name composefs-fuse.sh was called. */
+const CALLED_VARIABLE = 'COMPOSEFS_FUSE_CALLED';
+
+async function main(readyDescriptor: number | undefined): Promise<void> {
+  const args = process.argv.slice(2);
+  const program = process.env[CALLED_VARIABLE] ?? process.argv[1] ?? '';
+  const command = parseCommandLine(args, program);
+  switch (command.kind) {
+    case 'help':
+      process.stdout.write(HELP);
+      return;
+    case 'version':
+      process.stdout.write(`composefs-fuse ${version()}\n`);
+      return;
+    case 'mount':
+      break;
+  }
+  const { options } = command;
+  if (readyDescriptor === undefined && !options.foreground && !options.fake) {
+    const { startInBackground } = await import('./background.ts');
+    await startInBackground(fileURLToPath(import.meta.url), args);
+    return;
+  }
+  // Loaded only where it is needed: the process that waits for the background one stays small.
+  const { runDaemon } = await import('./run-daemon.ts');
+  process.exitCode = await runDaemon(options, readyDescriptor);
+}
+
+/** Reports to whoever waits: the starter of a daemon in the background, else the terminal. */
+function report(error: unknown, readyDescriptor: number | undefined): void {
+  if (readyDescriptor === undefined) {
+    fail(describeError(error), exitCodeOf(error));
+  } else {
+    announce(readyDescriptor, unreadiness(error));
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+// Help into a full disk or a closed pipe is no reason for a stack trace.
+process.stdout.on('error', () => (process.exitCode = exitCodeOf(undefined)));
+const readyDescriptor = takeReadyDescriptor();
+main(readyDescriptor).catch((error: unknown) => report(error, readyDescriptor));

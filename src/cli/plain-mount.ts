@@ -1,0 +1,12 @@
+// Tells without the option parser whether a command line surely asks for a mount in the background (or
+// is wrong, which the daemon reports as well as anybody). In doubt it says no; the parser decides then.
+
+/** Options that change nothing about where the daemon runs, alone or with their value, and operands. */
+const PLAIN_ARGUMENT =
+  /^(?:[^-]|-[ot]|-[nsv]$|--(?:basedir|data|digest|log-file|log-format|log-level|options|pid-file|threads|verify-at|verify-engine|verity)(?:=|$))/;
+/** Behind -o it means the foreground. */
+const DEBUG = 'debug';
+
+export function isPlainMount(args: readonly string[]): boolean {
+  return args.every((arg) => PLAIN_ARGUMENT.test(arg) && !arg.includes(DEBUG));
+}
