@@ -7,7 +7,8 @@
         "native/addon.cc", "native/content_tree.cc", "native/file_table.cc",
         "native/file_table_addon.cc", "native/files_addon.cc",
         "native/object_guard.cc", "native/object_guard_addon.cc", "native/object_store.cc", "native/scan.cc",
-        "native/session.cc", "native/sys.cc", "native/verity.cc", "native/verity_addon.cc",
+        "native/overlay_mount.cc",
+        "native/overlay_mount_addon.cc", "native/session.cc", "native/sys.cc", "native/verity.cc", "native/verity_addon.cc",
         "native/verity_sha2.cc", "native/verity_sha2_x86.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

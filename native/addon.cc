@@ -16,6 +16,7 @@
 #include "file_table_addon.h"
 #include "files_addon.h"
 #include "object_guard_addon.h"
+#include "overlay_mount_addon.h"
 #include "session.h"
 #include "sys.h"
 #include "verity_addon.h"
@@ -368,6 +369,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   guard::Register(env, exports);
   files::Register(env, exports);
   files::RegisterTable(env, exports);
+  overlay::Register(env, exports);
   return exports;
 }
 

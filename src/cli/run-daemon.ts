@@ -87,6 +87,7 @@ function daemonOptions(options: CommandOptions): DaemonOptions {
       maxRead: mount.maxRead ?? MAX_READ,
       kernelOptions: mount.kernelOptions,
     },
+    autoUnmount: mount.autoUnmount,
     acl: mount.acl,
     allowStacking: mount.allowStacking,
     threads: options.threads,

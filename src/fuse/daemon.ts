@@ -3,10 +3,10 @@
 // itself.
 
 import { dirname } from 'node:path';
-import { errnoName, InputError, MountError } from '../errors.ts';
+import { errnoName, MountError } from '../errors.ts';
 import { ImageFile } from '../filesystem/image-file.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
-import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
+import type { Image } from '../image-reader/index.ts';
 import type { Logger } from '../log.ts';
 import { type NativeAddon, type NativeSession, OBJECT_FACTS } from '../native.ts';
 import { openBasedir } from '../objects/basedirs.ts';
@@ -23,7 +23,9 @@ import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
 import { imageDigestCheck } from './image-digest.ts';
+import { needsAclEnforcement, requireNoObjects } from './image-needs.ts';
 import { type InitWishes, type Negotiated, negotiate } from './init.ts';
+import { MountGuard } from './mount-guard.ts';
 import {
   type FuseMount,
   mountFuse,
@@ -31,6 +33,7 @@ import {
   resolveMountpoint,
   unmountFuse,
 } from './mounting.ts';
+import { layerView, noOverlay, stackOverlay, whyNoOverlay } from './overlay-mount.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
@@ -50,6 +53,8 @@ export interface DaemonOptions {
   /** Who reads the objects. */
   data: DataMode;
   mount: Omit<MountWishes, 'mountpoint'>;
+  /** Whether the mount is removed also when this process is killed; with an overlay it always is. */
+  autoUnmount: boolean;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
   /** Permits mounting over another FUSE mount. */
@@ -69,9 +74,6 @@ const STOP_GRACE_MS = 5000;
 /** The smallest buffer that the addon takes; INIT's answer has 80 bytes. */
 const INIT_REPLY_BUFFER_SIZE = 8192;
 
-/** composefs_version of mkcomposefs, whose HAS_ACL flag can be relied on, is below this. */
-const FIRST_VERSION_WITHOUT_ACL_FLAG = 2;
-
 export class Daemon {
   readonly #options: DaemonOptions;
   readonly #native: NativeAddon;
@@ -84,6 +86,7 @@ export class Daemon {
   #workerLog: WorkerLog | undefined;
   #mountpoint = '';
   #mount: FuseMount | undefined;
+  #guard: MountGuard | undefined;
   #session: NativeSession | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
   /** The connection ended because the mount did: there is nothing left to unmount. */
@@ -127,24 +130,27 @@ export class Daemon {
         passthrough: passthroughFor(options.data, stackDepth),
         statisticsPath: this.#statisticsPath(basedirs),
         acl: options.acl,
+        view: this.#isOverlay ? (layerView() ?? 'composefs') : 'composefs',
         verification: { ...options.verification, state: this.#verification.shared },
         pollingMicroseconds: options.pollingMicroseconds,
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
       const image = this.#load(imageFile);
-      if (basedirs.length === 0) requireNoObjects(image, options.image);
+      this.#requireData(image, basedirs);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
+      if (this.#isOverlay || options.autoUnmount) this.#guard = this.#startGuard();
       const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
-      this.#mount = mount;
+      this.#setMount(mount);
       this.#deferred = this.#prepareDeferred(serving, mount.device);
       const { fileTable } = serving;
       this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       await this.#pool.serve(mount.device);
+      if (this.#isOverlay) await this.#stackOverlay(mount, basedirs);
       this.#log.info(
         {
           image: options.image,
@@ -174,9 +180,9 @@ export class Daemon {
     const options = this.#options;
     try {
       const basedirs = this.#openBasedirs();
-      resolveMountpoint(options.mountpoint, options.allowStacking);
+      this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
       const image = this.#load(new ImageFile(options.image));
-      if (basedirs.length === 0) requireNoObjects(image, options.image);
+      this.#requireData(image, basedirs);
     } finally {
       this.#release();
     }
@@ -254,6 +260,46 @@ export class Daemon {
     );
   }
 
+  get #isOverlay(): boolean {
+    return this.#options.data === 'overlay';
+  }
+
+  /** Throws InputError or MountError if the files' contents cannot be had in the way that is wished. */
+  #requireData(image: Image, basedirs: readonly number[]): void {
+    if (basedirs.length === 0) requireNoObjects(image, this.#options.image);
+    if (!this.#isOverlay) return;
+    const { policy } = this.#options.verification;
+    const reason = whyNoOverlay(this.#native, image, { policy, basedirs });
+    if (reason !== undefined) throw noOverlay(this.#mountpoint, reason);
+  }
+
+  #startGuard(): MountGuard {
+    const mountpoint = this.#mountpoint;
+    return new MountGuard(mountpoint, () =>
+      this.#log.warn({ mountpoint }, 'nobody will remove the mount if this process is killed'),
+    );
+  }
+
+  /** From now on this is what is to be unmounted at the end. */
+  #setMount(mount: FuseMount): void {
+    this.#mount = mount;
+    if (mount.entry !== undefined) this.#guard?.watch(mount.entry);
+  }
+
+  async #stackOverlay(fuse: FuseMount, basedirs: readonly number[]): Promise<void> {
+    const mountpoint = this.#mountpoint;
+    const { mount, verification } = this.#options;
+    const stacked = await stackOverlay(this.#native, fuse, {
+      policy: verification.policy,
+      basedirs,
+      mount: { ...mount, mountpoint },
+    });
+    if (typeof stacked === 'string') throw noOverlay(mountpoint, stacked);
+    this.#setMount(stacked);
+    // Asked to stop meanwhile, it was the FUSE mount that was unmounted.
+    if (this.#graceTimer !== undefined) this.#unmount(stacked);
+  }
+
   #openBasedirs(): number[] {
     return this.#options.basedirs.map((path) => {
       const fd = openBasedir(this.#native, path);
@@ -302,6 +348,7 @@ export class Daemon {
     if ((flags2 & InitFlag2.FUSE_PASSTHROUGH) !== 0) {
       return this.#native.allowPassthrough(table, device) < 0 ? 'daemon' : this.#options.data;
     }
+    if (this.#isOverlay) return 'overlay';
     if (this.#options.data === 'passthrough') {
       this.#log.warn('passthrough needs Linux 6.9 or later; the daemon reads the objects');
     }
@@ -364,21 +411,8 @@ export class Daemon {
     this.#deferred?.end();
     this.#session?.close();
     if (this.#mount !== undefined) this.#native.closeDescriptor(this.#mount.device);
+    this.#guard?.end();
     for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
     this.#pool.close();
   }
-}
-
-/** Whether the kernel must be asked to enforce ACLs: they cost a request per walk from the root. */
-function needsAclEnforcement(image: Image): boolean {
-  if (image.hasAclFlag) return true;
-  return image.composefsVersion >= FIRST_VERSION_WITHOUT_ACL_FLAG && hasAcl(image);
-}
-
-function requireNoObjects(image: Image, path: string): void {
-  if (!walkEntries(image, isExternal)) return;
-  throw new InputError(
-    `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
-    path,
-  );
 }

@@ -23,6 +23,7 @@ export type SharedSetup = Pick<
   | 'basedirs'
   | 'statisticsPath'
   | 'acl'
+  | 'view'
   | 'passthrough'
   | 'verification'
   | 'pollingMicroseconds'
