@@ -34,66 +34,75 @@ async function mountOverlay(scope: Scope, lower: readonly string[]): Promise<str
   return mountpoint;
 }
 
-describeWith([...needsOurMount, needsKernelComposefs], 'overlayfs on top of our mount', () => {
-  const scope = new Scope();
-  let overKernel: string;
-  let overOurs: string;
-  const parts = ['stat', 'dirent', 'xattr', 'link', 'read', 'access'];
+describe.each([
+  ['our mount', []],
+  ['our mount with an overlayfs', ['--data', 'overlay', '--verity', 'off']],
+])('overlayfs on top of %s', (_what, args) =>
+  describeWith([...needsOurMount, needsKernelComposefs], 'and of the kernel mount', () => {
+    const scope = new Scope();
+    let overKernel: string;
+    let overOurs: string;
+    const parts = ['stat', 'dirent', 'xattr', 'link', 'read', 'access'];
 
-  beforeAll(async () => {
-    const folder = scope.directory();
-    const objects = new ObjectFolder(join(folder, 'objects'));
-    const below = scope.directory();
-    for (const name of ['whiteouts/escaped', 'hidden', 'merged'])
-      mkdirSync(join(below, name), { recursive: true });
-    for (const name of ['whiteouts/escaped/gone', 'hidden/by-a-file', 'merged/from-below', 'gone'])
-      writeFileSync(join(below, name), 'below');
-    const image = join(folder, 'image.cfs');
-    const root = everyKind(objects);
-    root.children.push(
-      ['hidden', file('a file where there is a directory below')],
-      ['merged', directory({ 'from-image': file('image'), link: symlink('from-below') })],
-      ['gone', escapedWhiteout()],
-    );
-    writeFileSync(image, buildImage({ ...root, xattrs: escapedWhiteoutsMarkers }));
-    const basedirs = [objects.path];
-    const kernel = await mountKernel(scope, image, basedirs);
-    const ours = await mountOurs(scope, { image, basedirs });
-    overKernel = await mountOverlay(scope, [kernel, below]);
-    overOurs = await mountOverlay(scope, [ours.mountpoint, below]);
-  });
-  afterAll(() => scope.close());
+    beforeAll(async () => {
+      const folder = scope.directory();
+      const objects = new ObjectFolder(join(folder, 'objects'));
+      const below = scope.directory();
+      for (const name of ['whiteouts/escaped', 'hidden', 'merged'])
+        mkdirSync(join(below, name), { recursive: true });
+      for (const name of [
+        'whiteouts/escaped/gone',
+        'hidden/by-a-file',
+        'merged/from-below',
+        'gone',
+      ])
+        writeFileSync(join(below, name), 'below');
+      const image = join(folder, 'image.cfs');
+      const root = everyKind(objects);
+      root.children.push(
+        ['hidden', file('a file where there is a directory below')],
+        ['merged', directory({ 'from-image': file('image'), link: symlink('from-below') })],
+        ['gone', escapedWhiteout()],
+      );
+      writeFileSync(image, buildImage({ ...root, xattrs: escapedWhiteoutsMarkers }));
+      const basedirs = [objects.path];
+      const kernel = await mountKernel(scope, image, basedirs);
+      const ours = await mountOurs(scope, { image, basedirs, args });
+      overKernel = await mountOverlay(scope, [kernel, below]);
+      overOurs = await mountOverlay(scope, [ours.mountpoint, below]);
+    });
+    afterAll(() => scope.close());
 
-  /** Inode numbers in a merged tree are made up by overlayfs at first sight of each directory. */
-  const madeUp = ['ino', 'd_ino', 'dots..', 'dots...'];
-  /** What is in the upper layer has the times of the test, and room for what overlayfs notes. */
-  const ofTheUpperLayer = ['mtime', 'atime', 'ctime', 'blocks'];
+    /** Inode numbers in a merged tree are made up by overlayfs at first sight of each directory. */
+    const madeUp = ['ino', 'd_ino', 'dots..', 'dots...'];
+    /** What is in the upper layer has the times of the test, and room for what overlayfs notes. */
+    const ofTheUpperLayer = ['mtime', 'atime', 'ctime', 'blocks'];
 
-  async function differences(ignored: readonly string[]): Promise<string> {
-    const found = await compareTrees(overKernel, overOurs, { parts });
-    return showDifferences(
-      found.differences.filter(
-        // The root is the upper layer's own directory.
-        ({ path, field }) =>
-          !ignored.includes(field) && !(path === '' && ofTheUpperLayer.includes(field)),
-      ),
-    );
-  }
+    async function differences(ignored: readonly string[]): Promise<string> {
+      const found = await compareTrees(overKernel, overOurs, { parts });
+      return showDifferences(
+        found.differences.filter(
+          // The root is the upper layer's own directory.
+          ({ path, field }) =>
+            !ignored.includes(field) && !(path === '' && ofTheUpperLayer.includes(field)),
+        ),
+      );
+    }
 
-  test('shows the same tree as on top of the kernel mount', async () => {
-    expect(await differences(madeUp)).toBe('');
-  });
+    test('shows the same tree as on top of the kernel mount', async () => {
+      expect(await differences(madeUp)).toBe('');
+    });
 
-  test('hides what the image has whiteouts for', async () => {
-    const entries = await walkTree(overOurs, { parts: ['stat'] });
-    expect(entries.has('merged/from-below')).toBe(true);
-    expect(entries.has('gone')).toBe(false);
-    expect(entries.has('hidden/by-a-file')).toBe(false);
-    expect(entries.has('whiteouts/escaped/gone')).toBe(false);
-  });
+    test('hides what the image has whiteouts for', async () => {
+      const entries = await walkTree(overOurs, { parts: ['stat'] });
+      expect(entries.has('merged/from-below')).toBe(true);
+      expect(entries.has('gone')).toBe(false);
+      expect(entries.has('hidden/by-a-file')).toBe(false);
+      expect(entries.has('whiteouts/escaped/gone')).toBe(false);
+    });
 
-  test('copies up, renames, removes and adds as on top of the kernel mount', async () => {
-    const script = `
+    test('copies up, renames, removes and adds as on top of the kernel mount', async () => {
+      const script = `
       mkdir changed
       cp -a inline external/4097 symlinks changed/
       echo more >> inline/64-inline
@@ -105,10 +114,12 @@ describeWith([...needsOurMount, needsKernelComposefs], 'overlayfs on top of our 
       mkdir directories/deep
       ln inline/2048-block inline/linked
       touch -d @5 external/131072`;
-    for (const root of [overKernel, overOurs]) await mustRun('sh', ['-ec', script], { cwd: root });
-    expect(await differences([...madeUp, ...ofTheUpperLayer])).toBe('');
-  });
-});
+      for (const root of [overKernel, overOurs])
+        await mustRun('sh', ['-ec', script], { cwd: root });
+      expect(await differences([...madeUp, ...ofTheUpperLayer])).toBe('');
+    });
+  }),
+);
 
 describeWith(needsOurMount, 'file handles', () => {
   const scope = new Scope();

@@ -1,5 +1,6 @@
-// The differential tests' way of asking: the same image mounted by the kernel and by us, walked by
-// several kinds of users, and no difference allowed but those a table explains.
+// The differential tests' way of asking: the same image mounted by the kernel and by us, with and without
+// an overlayfs of ours, walked by several kinds of users, and no difference allowed but those a table
+// explains.
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { compareTrees, showDifferences } from './compare-trees.ts';
@@ -61,35 +62,51 @@ export interface DifferentialCase extends Omit<OurMountOptions, 'image' | 'as'> 
   seenBy?: readonly string[];
   walk?: WalkOptions;
   expected?: readonly Expected[];
+  /** What differs with `--data overlay`; nothing when absent. */
+  expectedOfOverlay?: readonly Expected[];
 }
 
-/** Declares a describe block that compares both mounts once for every identity. */
+/** How we mount. */
+const modes = ['by the daemon', 'with an overlayfs'] as const;
+
+/** Declares a describe block that compares our mounts with the kernel's once for every identity. */
 export function compareWithKernel(title: string, differential: DifferentialCase): void {
-  const { expected = [], walk = {}, minimumEntries } = differential;
+  const { walk = {}, minimumEntries } = differential;
   const requirements = [...needsOurMount, needsKernelComposefs, needsSetpriv];
   describeWith(requirements, title, () => {
     const scope = new Scope();
     let kernel: string;
-    let ours: string;
+    const ours = new Map<(typeof modes)[number], string>();
     beforeAll(async () => {
       const made = differential.image(scope);
       const { image, basedirs } =
         typeof made === 'string' ? { image: made, basedirs: differential.basedirs ?? [] } : made;
       kernel = await mountKernel(scope, image, basedirs);
-      ours = (await mountOurs(scope, { ...differential, image, basedirs })).mountpoint;
+      const options = { ...differential, image, basedirs };
+      ours.set('by the daemon', (await mountOurs(scope, options)).mountpoint);
+      const overlay = {
+        ...options,
+        // overlayfs wants a second layer, also for an image without external files.
+        basedirs: basedirs.length > 0 ? basedirs : [scope.directory()],
+        args: [...(options.args ?? []), '--data', 'overlay', '--verity', 'off'],
+      };
+      ours.set('with an overlayfs', (await mountOurs(scope, overlay)).mountpoint);
     });
     afterAll(() => scope.close());
 
     for (const [name, identity] of Object.entries(identities)) {
       if (differential.seenBy?.includes(name) === false) continue;
-      test(`looks the same to ${name}`, async () => {
-        const comparison = await compareTrees(kernel, ours, { ...identity, ...walk });
-        const unexpected = comparison.differences.filter(
-          (difference) => !expected.some((entry) => entry.matches(difference)),
-        );
-        expect(showDifferences(unexpected)).toBe('');
-        expect(comparison.entries).toBeGreaterThanOrEqual(minimumEntries);
-      });
+      for (const mode of modes)
+        test(`looks the same to ${name}, ${mode}`, async () => {
+          const expected =
+            differential[mode === 'by the daemon' ? 'expected' : 'expectedOfOverlay'];
+          const comparison = await compareTrees(kernel, ours.get(mode)!, { ...identity, ...walk });
+          const unexpected = comparison.differences.filter(
+            (difference) => expected?.some((entry) => entry.matches(difference)) !== true,
+          );
+          expect(showDifferences(unexpected)).toBe('');
+          expect(comparison.entries).toBeGreaterThanOrEqual(minimumEntries);
+        });
     }
   });
 }
