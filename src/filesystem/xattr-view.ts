@@ -5,7 +5,8 @@
 //
 //   stored                      composefs           layer       user-layer
 //   trusted.overlay.X           -                   as stored   user.overlay.X (not listed)
-//   trusted.overlay.overlay.X   trusted.overlay.X   as stored   trusted.overlay.X
+//   trusted.overlay.overlay.X   trusted.overlay.X   as stored   -
+//   other trusted.*             as stored           as stored   -
 //   user.overlay.X              as stored           as stored   user.overlay.overlay.X
 
 import { Errno } from '../errors.ts';
@@ -65,6 +66,11 @@ export class XattrView {
   readonly #image: Image;
   readonly #showAcls: boolean;
   readonly #view: TreeView;
+  /**
+   * Whether trusted.* is listed: 1 or 0; -1 where that depends on the caller, and finding out reads
+   * /proc. An overlayfs above decides by itself; in a user namespace it may not even read them.
+   */
+  readonly #seesTrusted: number;
   readonly #cursor = new XattrCursor();
   readonly #stored = new Uint8Array(MAX_NAME + OVERLAY.length);
 
@@ -73,6 +79,7 @@ export class XattrView {
     this.#image = image;
     this.#showAcls = showAcls;
     this.#view = view;
+    this.#seesTrusted = { composefs: -1, layer: 1, 'user-layer': 0 }[view];
   }
 
   /** Where the value found by the last `find` lies in the image. */
@@ -116,10 +123,7 @@ export class XattrView {
     const bytes = this.#image.bytes;
     const started = cursor.start(this.#image, inode);
     if (started < 0) return started;
-    // An overlayfs above asks for whoever may see less, and hides what those may not see.
-    const isLayer = this.#view !== 'composefs';
-    // -1 until an attribute's visibility depends on it: finding out reads /proc.
-    let seesTrusted = isLayer ? 1 : -1;
+    let seesTrusted = this.#seesTrusted;
     let total = 0;
     for (;;) {
       const more = cursor.next();
@@ -169,6 +173,7 @@ export class XattrView {
 
   /** `trusted.overlay.X` of the caller is stored with one more `overlay.`; others as they are. */
   #findTrusted(inode: Inode, name: Uint8Array, start: number, length: number): number {
+    if (this.#view === 'user-layer') return -Errno.ENODATA;
     if (this.#view === 'layer' || !startsWith(name, start, length, OVERLAY)) {
       return this.#findStored(inode, Index.TRUSTED, name, start, length);
     }

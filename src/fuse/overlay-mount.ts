@@ -170,7 +170,8 @@ function explain({ errno, step, said }: OverlayFailure, view: TreeView): string 
     case 'layers':
       return `the kernel does not take the base directories as layers (${words}); it needs Linux ${version}, and before 6.13 at most 12 of them`;
     case 'create':
-      if (errno === -Errno.ELOOP) return 'a base directory is given twice, or is inside another one';
+      if (errno === -Errno.ELOOP)
+        return 'a base directory is given twice, or is inside another one';
       return `the kernel refuses (${words}); it needs Linux ${version}, and objects on a filesystem that is not stacked twice`;
     default:
       return `${step}: ${words}`;

@@ -16,6 +16,7 @@ import {
   isRunning,
   mountAt,
   mountForeground,
+  mountKernel,
   mountOurs,
   mountTable,
   type OurMount,
@@ -27,6 +28,7 @@ import {
   asNobody,
   describeWith,
   needsDataLayers,
+  needsKernelComposefs,
   needsNobody,
   needsOurMount,
   needsUserDataLayers,
@@ -182,8 +184,8 @@ describeWith([...needsOurMount, needsDataLayers], 'an overlayfs over our mount',
     describe(`in the ${mode}`, () => {
       const mounted = () => mountIn(scope, { ...sample, args: overlay });
       const expectNothing = async (mount: OurMount, guard: number | undefined): Promise<void> => {
-        expect(mountAt(mount.mountpoint)).toBeUndefined();
         await waitUntil('the guard has ended', () => guard === undefined || !isRunning(guard));
+        expect(mountAt(mount.mountpoint)).toBeUndefined();
         expect(isRunning(mount.pid)).toBe(false);
       };
 
@@ -332,16 +334,13 @@ describeWith(
 
     test('looks like our mount without it', async () => {
       const sample = makeImage(scope, everyKind);
-      const { pid, enter } = await namespace();
+      const { enter } = await namespace();
       const plain = await mountForeground(scope, { ...sample, as: enter });
       const over = await mountForeground(scope, { ...sample, as: enter, args: overlay });
-      const parts = ['stat', 'dirent', 'xattr', 'link', 'read', 'access'];
-      // Who only enters the mounts sees trusted.* as well.
-      for (const as of [enter, ['nsenter', '--target', String(pid), '--mount']]) {
-        const expected = await walkTree(plain.mountpoint, { as, parts });
-        expect(expected.size).toBeGreaterThan(1000);
-        expect(await walkTree(over.mountpoint, { as, parts })).toEqual(expected);
-      }
+      const walk = { as: enter, parts: ['stat', 'dirent', 'xattr', 'link', 'read', 'access'] };
+      const expected = await walkTree(plain.mountpoint, walk);
+      expect(expected.size).toBeGreaterThan(1000);
+      expect(await walkTree(over.mountpoint, walk)).toEqual(expected);
       const { stdout } = await mustRun('cat', [`/proc/${over.pid}/mountinfo`]);
       const line = stdout.split('\n').filter((text) => text.includes(` ${over.mountpoint} `));
       expect(line).toHaveLength(1);
@@ -349,6 +348,35 @@ describeWith(
       for (const { pid: daemon } of [plain, over]) process.kill(daemon, 'SIGTERM');
       expect(await over.ended).toBe(0);
       expect(await plain.ended).toBe(0);
+    });
+
+    describeWith([needsKernelComposefs], 'and the kernel mount', () => {
+      test('look the same from outside, but for trusted attributes', async () => {
+        const sample = makeImage(scope, everyKind);
+        const kernel = await mountKernel(scope, sample.image, sample.basedirs);
+        const { pid, enter } = await namespace();
+        const over = await mountForeground(scope, { ...sample, as: enter, args: overlay });
+        // From outside the user namespace.
+        const as = ['nsenter', '--target', String(pid), '--mount'];
+        const parts = ['stat', 'dirent', 'xattr', 'link', 'read'];
+        const expected = await walkTree(kernel, { parts });
+        const seen = await walkTree(over.mountpoint, { as, parts });
+        expect([...seen.keys()]).toEqual([...expected.keys()]);
+        for (const [path, entry] of expected) {
+          // Ids that the namespace has no name for are nobody's.
+          for (const field of ['uid', 'gid']) {
+            if (Number(entry[field]) > 65_535) entry[field] = 65_534;
+          }
+          // What overlayfs may do, its mounter must be permitted.
+          const xattrs = (entry['xattrs'] ?? {}) as Record<string, unknown>;
+          for (const name of Object.keys(xattrs)) {
+            if (name.startsWith('trusted.')) delete xattrs[name];
+          }
+          expect(seen.get(path), path).toEqual(entry);
+        }
+        process.kill(over.pid, 'SIGTERM');
+        expect(await over.ended).toBe(0);
+      });
     });
 
     test('is removed there when the daemon is killed', async () => {
