@@ -157,6 +157,21 @@ describeWith([...needsOurMount, needsDataLayers], 'an overlayfs over our mount',
     expect(await mount.unmount()).toBe(0);
   });
 
+  test('is told what is to be verified, where no object says that the kernel cannot', async () => {
+    // `big` has no digest.
+    const loose = await mountOurs(scope, { ...sample, args: ['--data', 'overlay'] });
+    expect(mountAt(loose.mountpoint)?.superOptions).toContain('verity=on');
+    await reads(loose.mountpoint);
+    expect(await loose.unmount()).toBe(0);
+    const args = ['--data', 'overlay', '--verity', 'require'];
+    const strict = await mountOurs(scope, { ...sample, args });
+    expect(mountAt(strict.mountpoint)?.superOptions).toContain('verity=require');
+    const env = { ...process.env, LC_ALL: 'C' };
+    const outcome = await runCommand('cat', [join(strict.mountpoint, 'big')], { env });
+    expect(outcome.stderr).toContain('Input/output error');
+    expect(await strict.unmount()).toBe(0);
+  });
+
   test('can be made where mounts propagate, and leaves nothing in any namespace', async () => {
     const mountpoint = join(scope.directory(), 'mnt');
     mkdirSync(mountpoint);
