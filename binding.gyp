@@ -7,9 +7,10 @@
         "native/addon.cc", "native/content_tree.cc", "native/crew.cc", "native/file_table.cc",
         "native/file_table_addon.cc", "native/files_addon.cc",
         "native/io_ring.cc", "native/object_guard.cc", "native/object_guard_addon.cc",
-        "native/object_store.cc", "native/polling.cc", "native/program_pages.cc",
-        "native/ring_session.cc", "native/ring_session_addon.cc", "native/scan.cc",
-        "native/session.cc", "native/sys.cc", "native/verity.cc", "native/verity_addon.cc",
+        "native/object_store.cc", "native/overlay_mount.cc", "native/overlay_mount_addon.cc",
+        "native/polling.cc", "native/program_pages.cc", "native/ring_session.cc",
+        "native/ring_session_addon.cc", "native/scan.cc", "native/session.cc", "native/sys.cc",
+        "native/verity.cc", "native/verity_addon.cc",
         "native/verity_sha2.cc", "native/verity_sha2_x86.cc"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],

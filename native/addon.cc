@@ -16,6 +16,7 @@
 #include "file_table_addon.h"
 #include "files_addon.h"
 #include "object_guard_addon.h"
+#include "overlay_mount_addon.h"
 #include "program_pages.h"
 #include "ring_session_addon.h"
 #include "session.h"
@@ -384,6 +385,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   guard::Register(env, exports);
   files::Register(env, exports);
   files::RegisterTable(env, exports);
+  overlay::Register(env, exports);
   ring::Register(env, exports);
   return exports;
 }

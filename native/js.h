@@ -5,6 +5,7 @@
 
 #include <napi.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstring>
@@ -17,6 +18,7 @@
 namespace composefs::js {
 
 constexpr double kTwoTo53 = 9007199254740992.0;
+constexpr size_t kTextMax = 65535;
 
 /**
  * The arguments of one call. The first wrong one leaves an exception pending, after which every
@@ -47,6 +49,20 @@ class Arguments {
   std::span<uint8_t> Bytes(size_t i) { return Array<uint8_t>(i, napi_uint8_array, "a Uint8Array"); }
   std::span<int64_t> Words(size_t i) {
     return Array<int64_t>(i, napi_bigint64_array, "a BigInt64Array");
+  }
+  /** A string without NUL, of at most 65535 bytes. */
+  std::string Text(size_t i) {
+    size_t length = 0;
+    if (!ok_) return {};
+    if (napi_get_value_string_utf8(env_, values_[i], nullptr, 0, &length) != napi_ok) {
+      Fail(i, "a string");
+      return {};
+    }
+    std::string text(std::min(length, kTextMax) + 1, '\0');
+    napi_get_value_string_utf8(env_, values_[i], text.data(), text.size(), nullptr);
+    text.pop_back();
+    if (length > kTextMax || text.find('\0') != std::string::npos) FailRange(i);
+    return text;
   }
   void Fail(size_t i, const char* expected) {
     if (!ok_) return;

@@ -189,6 +189,28 @@ export interface NativeSession {
   close(): void;
 }
 
+/** Mount flags of fsmount(2), <linux/mount.h>. */
+export const MOUNT_ATTR = {
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  NOATIME: 0x10,
+  STRICTATIME: 0x20,
+  NODIRATIME: 0x80,
+  NOSYMFOLLOW: 0x20_0000,
+} as const;
+
+/** Why there is no overlay. */
+export interface OverlayFailure {
+  /** Negative. */
+  errno: number;
+  /** A system call, the name of an option, `layers`, or what else was tried. */
+  step: string;
+  /** What the kernel said about it; often nothing. */
+  said: string;
+}
+
 /**
  * The addon's exports. Descriptor arguments must come from the addon itself, else -EBADF (RangeError
  * in the constructor, which cannot return a number). Descriptors may pass between threads as numbers.
@@ -243,6 +265,21 @@ export interface NativeAddon {
   ): number;
   /** umount2(2). 0 or -errno. */
   unmount(target: string, flags: number): number;
+  /**
+   * Puts an overlayfs in the place of the FUSE mount on `mountpoint` (device numbers as stat(2) shows
+   * them), which becomes its first layer; `basedirs` become its data-only layers, in order. On the
+   * thread pool, since the kernel asks the FUSE mount meanwhile. `options` are `name` or `name=value`
+   * (at most 255 bytes), each with a NUL behind it; `attributes` are MOUNT_ATTR. 0; -EBADF for a
+   * descriptor that is not from openBasedir; or why not: then the FUSE mount may still be there.
+   */
+  stackOverlay(
+    mountpoint: string,
+    deviceMajor: number,
+    deviceMinor: number,
+    options: Uint8Array,
+    basedirs: BigInt64Array,
+    attributes: number,
+  ): Promise<0 | OverlayFailure> | number;
   /** A connected AF_UNIX stream pair, [ours, the child's], both close-on-exec; or -errno. */
   socketPair(): [number, number] | number;
   /**

@@ -31,6 +31,8 @@ export interface MountOptions {
   maxRead?: number;
   threads?: number;
   allowStacking: boolean;
+  /** Unmount also when the daemon is killed. */
+  autoUnmount: boolean;
   debug: boolean;
   kernelOptions: string[];
 }
@@ -43,6 +45,7 @@ export function emptyMountOptions(): MountOptions {
     allowOther: 'where-permitted',
     acl: true,
     allowStacking: false,
+    autoUnmount: false,
     debug: false,
     kernelOptions: [],
   };
@@ -106,8 +109,6 @@ const ACCEPTED_WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   'big_writes',
   'intr',
   'nointr',
-  // The daemon unmounts whenever it ends, except when it is killed with SIGKILL.
-  'auto_unmount',
 ]);
 
 /** SELinux labels; the kernel interprets them. */
@@ -207,6 +208,10 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
     case 'nonempty':
       refuseValue(name, value);
       into.allowStacking = true;
+      return true;
+    case 'auto_unmount':
+      refuseValue(name, value);
+      into.autoUnmount = true;
       return true;
     case 'debug':
       into.debug = true;

@@ -71,7 +71,9 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
                         --verity require
   --data MODE           who reads objects: auto (the kernel by itself where that takes no check away, the
                         default), passthrough (the kernel, also objects that are hashed only when they
-                        are opened), daemon
+                        are opened), daemon, overlay (the kernel, through an overlayfs over this
+                        mount; needs root or a user namespace, and --verity off or objects with
+                        fs-verity)
   -o OPTION[,OPTION…]   mount options, see below
   --poll MICROSECONDS   how long a thread looks for the next request before it sleeps: 0 (never) to 1000;
                         by default it does so while it pays
@@ -103,6 +105,7 @@ Mount options:
   suid, dev, noexec     as in mount(8); nosuid and nodev are the default
   fsname=NAME           first column of the mount table (default: IMAGE)
   max_read=BYTES        largest read request
+  auto_unmount          unmount also when the daemon is killed (always so with --data overlay)
   nonempty              mount even over another FUSE mount
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
@@ -127,9 +130,7 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   const verification = verificationOf(values, mount);
   const data =
     values.data === undefined ? (mount.data ?? 'auto') : oneOf('--data', values.data, DATA_MODES);
-  if (data === 'passthrough' && verification.at === 'read') {
-    throw new UsageError('--data passthrough demands --verify-at open: the kernel reads by itself');
-  }
+  refuseContradictions(data, verification, mount);
   const transport = transportOf(values.transport, mount, data);
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
@@ -155,6 +156,29 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       pidFile: absolute('--pid-file', values['pid-file']),
     },
   };
+}
+
+/** Where the kernel reads objects by itself, nothing here can check what it reads. */
+function refuseContradictions(
+  data: DataMode,
+  { engine, at }: CommandOptions['verification'],
+  mount: MountOptions,
+): void {
+  if ((data === 'passthrough' || data === 'overlay') && at === 'read') {
+    throw new UsageError(`--data ${data} demands --verify-at open: the kernel reads by itself`);
+  }
+  if (data !== 'overlay') return;
+  if (mount.basedirs.length === 0) {
+    throw new UsageError('--data overlay needs --basedir: an overlayfs has at least two layers');
+  }
+  if (engine === 'user') {
+    throw new UsageError(
+      '--data overlay contradicts --verify-engine user: the kernel opens objects',
+    );
+  }
+  if (mount.allowOther === 'no') {
+    throw new UsageError('--data overlay contradicts noallow_other: overlayfs lets every user in');
+  }
 }
 
 function parse(args: readonly string[]) {
@@ -231,8 +255,12 @@ function transportOf(
 ): TransportName {
   const transport =
     option === undefined ? (mount.transport ?? 'auto') : oneOf('--transport', option, TRANSPORTS);
-  if (transport === 'fuse-native' && data === 'passthrough') {
-    throw new UsageError('--data passthrough demands --transport device: fuse-native has none');
+  if (transport !== 'fuse-native') return transport;
+  if (data === 'passthrough' || data === 'overlay') {
+    throw new UsageError(`--data ${data} demands another --transport: fuse-native has none`);
+  }
+  if (mount.autoUnmount) {
+    throw new UsageError('-o auto_unmount demands another --transport: fuse-native has none');
   }
   return transport;
 }

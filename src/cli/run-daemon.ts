@@ -101,6 +101,7 @@ function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'
       maxRead: mount.maxRead ?? MAX_READ,
       kernelOptions: mount.kernelOptions,
     },
+    autoUnmount: mount.autoUnmount,
     acl: mount.acl,
     allowStacking: mount.allowStacking,
     threads: options.threads,

@@ -1,7 +1,8 @@
 // The filesystem: what every operation on a mounted composefs answers, without knowing who asks
 // over which transport. It joins the image (metadata, small contents) with the object store (all
-// other contents) and shows them as overlayfs on erofs does. Operations return a number >= 0 or
-// -errno and leave their result in reused records; nothing is thrown and nothing is allocated.
+// other contents) and shows them as overlayfs on erofs does, or as erofs does to an overlayfs.
+// Operations return a number >= 0 or -errno and leave their result in reused records; nothing is
+// thrown and nothing is allocated.
 
 import { Errno } from '../errors.ts';
 import {
@@ -15,6 +16,7 @@ import {
 } from '../image-reader/index.ts';
 import { type FileContents, type ReadTarget, type ToMeasure } from './contents.ts';
 import type { ProblemReporter } from './problems.ts';
+import type { TreeView } from './tree-view.ts';
 import { type XattrCaller, XattrView } from './xattr-view.ts';
 
 /** Numbers for statfs(2). Counts are in units of `bsize`. */
@@ -51,6 +53,8 @@ export class ComposefsFilesystem {
 
   readonly #contents: FileContents;
   readonly #problems: ProblemReporter;
+  /** Whiteouts do not exist; a layer has them. */
+  readonly #hidesWhiteouts: boolean;
   readonly #directory = new Inode();
   readonly #file = new Inode();
   readonly #extent = new Extent();
@@ -60,13 +64,15 @@ export class ComposefsFilesystem {
     image: Image,
     contents: FileContents,
     problems: ProblemReporter,
-    options: { acl: boolean; opensOnRead: boolean },
+    options: { acl: boolean; opensOnRead: boolean; view?: TreeView },
   ) {
+    const view = options.view ?? 'composefs';
     this.image = image;
     this.opensOnRead = options.opensOnRead;
     this.#contents = contents;
     this.#problems = problems;
-    this.xattrs = new XattrView(image, options.acl);
+    this.#hidesWhiteouts = view === 'composefs';
+    this.xattrs = new XattrView(image, options.acl, view);
   }
 
   /** Problems met with files so far, repeated ones included. */
@@ -89,7 +95,7 @@ export class ComposefsFilesystem {
     }
     status = this.#load(child, this.inode);
     if (status < 0) return status;
-    return isWhiteout(this.inode) ? -Errno.ENOENT : 0;
+    return this.#hidesWhiteouts && isWhiteout(this.inode) ? -Errno.ENOENT : 0;
   }
 
   /** Loads the inode `nid`. 0 or -EUCLEAN. */
@@ -136,6 +142,7 @@ export class ComposefsFilesystem {
       // overlayfs hides whiteouts in the root, which is a merged directory, and lists their names
       // elsewhere. Only composefs-rs writes any elsewhere.
       if (
+        this.#hidesWhiteouts &&
         this.#directoryIsRoot &&
         this.entry.fileType === EROFS_FT_CHRDEV &&
         readInode(this.image, this.entry.nid, this.#file) === 0 &&
@@ -151,7 +158,7 @@ export class ComposefsFilesystem {
   entryInode(): number {
     const status = this.#load(this.entry.nid, this.inode);
     if (status < 0) return status;
-    return isWhiteout(this.inode) ? -Errno.ENOENT : 0;
+    return this.#hidesWhiteouts && isWhiteout(this.inode) ? -Errno.ENOENT : 0;
   }
 
   /**

@@ -1,9 +1,17 @@
-// Which extended attributes a mounted composefs shows, and under which names: what overlayfs shows
-// when it is stacked on the image. It consumes `trusted.overlay.*`, takes one level of escaping off
-// `trusted.overlay.overlay.*`, and erofs has no names outside user, trusted, security and the ACLs.
+// Which extended attributes a mount shows, and under which names: what overlayfs shows when it is
+// stacked on the image, or what it wants to see of the image. It consumes `trusted.overlay.*`, takes
+// one level of escaping off `trusted.overlay.overlay.*`, and erofs has no names outside user, trusted,
+// security and the ACLs.
+//
+//   stored                      composefs           layer       user-layer
+//   trusted.overlay.X           -                   as stored   user.overlay.X (not listed)
+//   trusted.overlay.overlay.X   trusted.overlay.X   as stored   -
+//   other trusted.*             as stored           as stored   -
+//   user.overlay.X              as stored           as stored   user.overlay.overlay.X
 
 import { Errno } from '../errors.ts';
 import { findXattr, type Image, type Inode, XattrCursor } from '../image-reader/index.ts';
+import type { TreeView } from './tree-view.ts';
 
 /** Who asks. Asked only when an attribute's visibility depends on it. */
 export interface XattrCaller {
@@ -17,6 +25,7 @@ const encoder = new TextEncoder();
 const Index = { USER: 1, ACL_ACCESS: 2, ACL_DEFAULT: 3, TRUSTED: 4, SECURITY: 6 } as const;
 
 const USER = encoder.encode('user.');
+const USER_OVERLAY = encoder.encode('user.overlay.');
 const TRUSTED = encoder.encode('trusted.');
 const SECURITY = encoder.encode('security.');
 const ACL_ACCESS = encoder.encode('system.posix_acl_access');
@@ -56,13 +65,21 @@ function startsWith(bytes: Uint8Array, start: number, length: number, prefix: Ui
 export class XattrView {
   readonly #image: Image;
   readonly #showAcls: boolean;
+  readonly #view: TreeView;
+  /**
+   * Whether trusted.* is listed: 1 or 0; -1 where that depends on the caller, and finding out reads
+   * /proc. An overlayfs above decides by itself; in a user namespace it may not even read them.
+   */
+  readonly #seesTrusted: number;
   readonly #cursor = new XattrCursor();
   readonly #stored = new Uint8Array(MAX_NAME + OVERLAY.length);
 
   /** Without `showAcls` (mount option noacl) ACL attributes do not exist. */
-  constructor(image: Image, showAcls: boolean) {
+  constructor(image: Image, showAcls: boolean, view: TreeView = 'composefs') {
     this.#image = image;
     this.#showAcls = showAcls;
+    this.#view = view;
+    this.#seesTrusted = { composefs: -1, layer: 1, 'user-layer': 0 }[view];
   }
 
   /** Where the value found by the last `find` lies in the image. */
@@ -77,7 +94,7 @@ export class XattrView {
   find(inode: Inode, name: Uint8Array, start: number, length: number): number {
     if (length > MAX_NAME) return -Errno.ERANGE;
     if (startsWith(name, start, length, USER)) {
-      return this.#findStored(inode, Index.USER, name, start + USER.length, length - USER.length);
+      return this.#findUser(inode, name, start + USER.length, length - USER.length);
     }
     if (startsWith(name, start, length, SECURITY)) {
       const skip = SECURITY.length;
@@ -106,8 +123,7 @@ export class XattrView {
     const bytes = this.#image.bytes;
     const started = cursor.start(this.#image, inode);
     if (started < 0) return started;
-    // -1 until an attribute's visibility depends on it: finding out reads /proc.
-    let seesTrusted = -1;
+    let seesTrusted = this.#seesTrusted;
     let total = 0;
     for (;;) {
       const more = cursor.next();
@@ -116,10 +132,14 @@ export class XattrView {
       let nameStart = cursor.nameStart;
       let nameLength = cursor.nameLength;
       const index = cursor.nameIndex;
-      const prefix = prefixOf(index);
+      let prefix = prefixOf(index);
       if (prefix === NONE) continue;
-      if (index === Index.TRUSTED) {
-        if (startsWith(bytes, nameStart, nameLength, OVERLAY)) {
+      if (index === Index.USER) {
+        if (this.#view === 'user-layer' && startsWith(bytes, nameStart, nameLength, OVERLAY)) {
+          prefix = USER_OVERLAY;
+        }
+      } else if (index === Index.TRUSTED) {
+        if (this.#view !== 'layer' && startsWith(bytes, nameStart, nameLength, OVERLAY)) {
           nameStart += OVERLAY.length;
           nameLength -= OVERLAY.length;
           if (!startsWith(bytes, nameStart, nameLength, OVERLAY)) continue;
@@ -140,9 +160,21 @@ export class XattrView {
     }
   }
 
+  /** An overlayfs with userxattr calls its own attributes `user.overlay.X`. */
+  #findUser(inode: Inode, name: Uint8Array, start: number, length: number): number {
+    if (this.#view !== 'user-layer' || !startsWith(name, start, length, OVERLAY)) {
+      return this.#findStored(inode, Index.USER, name, start, length);
+    }
+    const skip = OVERLAY.length;
+    return startsWith(name, start + skip, length - skip, OVERLAY)
+      ? this.#findStored(inode, Index.USER, name, start + skip, length - skip)
+      : this.#findStored(inode, Index.TRUSTED, name, start, length);
+  }
+
   /** `trusted.overlay.X` of the caller is stored with one more `overlay.`; others as they are. */
   #findTrusted(inode: Inode, name: Uint8Array, start: number, length: number): number {
-    if (!startsWith(name, start, length, OVERLAY)) {
+    if (this.#view === 'user-layer') return -Errno.ENODATA;
+    if (this.#view === 'layer' || !startsWith(name, start, length, OVERLAY)) {
       return this.#findStored(inode, Index.TRUSTED, name, start, length);
     }
     const stored = this.#stored;

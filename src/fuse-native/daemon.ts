@@ -162,6 +162,7 @@ export class FuseNativeDaemon implements MountService {
         basedirs,
         fileTable: this.#fileTable,
         passthrough: 'never',
+        view: 'composefs',
         acl: options.acl,
         verification: { ...options.verification, state: this.#verification.shared },
       },

@@ -4,6 +4,7 @@
 
 import { errnoName, MountError } from '../errors.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
+import type { Image } from '../image-reader/index.ts';
 import type { Logger } from '../log.ts';
 import { type NativeAddon, type NativeSession, OBJECT_FACTS } from '../native.ts';
 import { OpenFiles } from '../objects/open-files.ts';
@@ -19,9 +20,11 @@ import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
 import { type InitWishes, type Negotiated, negotiate } from './init.ts';
+import { MountGuard } from './mount-guard.ts';
 import { type FuseMount, mountFuse, type MountWishes, resolveMountpoint } from './mounting.ts';
 import { type MountService, type Outcome, STOP_GRACE_MS } from './mount-service.ts';
 import { MountSources, needsAclEnforcement, type SourceOptions } from './mount-sources.ts';
+import { layerView, noOverlay, stackOverlay, whyNoOverlay } from './overlay-mount.ts';
 import { raiseReadahead } from './readahead.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
@@ -40,6 +43,8 @@ export interface DaemonOptions extends SourceOptions {
   /** Who reads the objects. */
   data: DataMode;
   mount: Omit<MountWishes, 'mountpoint'>;
+  /** Whether the mount is removed also when this process is killed; with an overlay it always is. */
+  autoUnmount: boolean;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
   /** Permits mounting over another FUSE mount. */
@@ -68,6 +73,7 @@ export class Daemon implements MountService {
   #workerLog: WorkerLog | undefined;
   #mountpoint = '';
   #mount: FuseMount | undefined;
+  #guard: MountGuard | undefined;
   #session: NativeSession | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
   /** The connection ended because the mount did: there is nothing left to unmount. */
@@ -110,17 +116,20 @@ export class Daemon implements MountService {
         passthrough: passthroughFor(options.data, stackDepth),
         statisticsPath: this.#sources.statisticsPath(basedirs),
         acl: options.acl,
+        view: this.#isOverlay ? (layerView() ?? 'composefs') : 'composefs',
         verification: { ...options.verification, state: this.#verification.shared },
         pollingMicroseconds: options.pollingMicroseconds,
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
       const image = await this.#sources.load(imageFile);
+      this.#requireOverlay(image, basedirs);
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
+      if (this.#isOverlay || options.autoUnmount) this.#guard = this.#startGuard();
       const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
-      this.#mount = mount;
+      this.#setMount(mount);
       this.#deferred = this.#prepareDeferred(serving, mount.device);
       const { fileTable } = serving;
       this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
@@ -130,6 +139,7 @@ export class Daemon implements MountService {
       const transport = this.#transportOf(negotiated);
       const readaheadKiB = raiseReadahead(mount.entry);
       await this.#pool.serve(mount.device, transport);
+      if (this.#isOverlay) await this.#stackOverlay(mount, basedirs);
       this.#log.info(
         {
           image: options.image,
@@ -159,9 +169,9 @@ export class Daemon implements MountService {
   async check(): Promise<void> {
     const { mountpoint, allowStacking } = this.#options;
     try {
-      this.#sources.openBasedirs();
-      resolveMountpoint(mountpoint, allowStacking);
-      await this.#sources.load(this.#sources.openImage());
+      const basedirs = this.#sources.openBasedirs();
+      this.#mountpoint = resolveMountpoint(mountpoint, allowStacking);
+      this.#requireOverlay(await this.#sources.load(this.#sources.openImage()), basedirs);
     } finally {
       this.#release();
     }
@@ -226,6 +236,45 @@ export class Daemon implements MountService {
     );
   }
 
+  get #isOverlay(): boolean {
+    return this.#options.data === 'overlay';
+  }
+
+  /** Throws MountError if the files' contents are to come by an overlayfs and cannot. */
+  #requireOverlay(image: Image, basedirs: readonly number[]): void {
+    if (!this.#isOverlay) return;
+    const { policy } = this.#options.verification;
+    const reason = whyNoOverlay(this.#native, image, { policy, basedirs });
+    if (reason !== undefined) throw noOverlay(this.#mountpoint, reason);
+  }
+
+  #startGuard(): MountGuard {
+    const mountpoint = this.#mountpoint;
+    return new MountGuard(mountpoint, () =>
+      this.#log.warn({ mountpoint }, 'nobody will remove the mount if this process is killed'),
+    );
+  }
+
+  /** From now on this is what is to be unmounted at the end. */
+  #setMount(mount: FuseMount): void {
+    this.#mount = mount;
+    if (mount.entry !== undefined) this.#guard?.watch(mount.entry);
+  }
+
+  async #stackOverlay(fuse: FuseMount, basedirs: readonly number[]): Promise<void> {
+    const mountpoint = this.#mountpoint;
+    const { mount, verification } = this.#options;
+    const stacked = await stackOverlay(this.#native, fuse, {
+      policy: verification.policy,
+      basedirs,
+      mount: { ...mount, mountpoint },
+    });
+    if (typeof stacked === 'string') throw noOverlay(mountpoint, stacked);
+    this.#setMount(stacked);
+    // Asked to stop meanwhile, it was the FUSE mount that was unmounted.
+    if (this.#graceTimer !== undefined) this.#unmount(stacked);
+  }
+
   /** Answers INIT, which the kernel has queued by the time the mount call returns. */
   #initialise(mount: FuseMount, wishes: InitWishes): Negotiated {
     const request = new Request(new Uint8Array(REQUEST_BUFFER_SIZE));
@@ -252,6 +301,7 @@ export class Daemon implements MountService {
     if ((flags2 & InitFlag2.FUSE_PASSTHROUGH) !== 0) {
       return this.#native.allowPassthrough(table, device) < 0 ? 'daemon' : this.#options.data;
     }
+    if (this.#isOverlay) return 'overlay';
     if (this.#options.data === 'passthrough') {
       this.#log.warn('passthrough needs Linux 6.9 or later; the daemon reads the objects');
     }
@@ -321,6 +371,7 @@ export class Daemon implements MountService {
     this.#deferred?.end();
     this.#session?.close();
     if (this.#mount !== undefined) this.#native.closeDescriptor(this.#mount.device);
+    this.#guard?.end();
     this.#sources.close();
     this.#pool.close();
   }

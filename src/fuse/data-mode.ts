@@ -1,5 +1,5 @@
-// Who reads the objects: the kernel by itself (passthrough: at the speed of the object's own filesystem,
-// and through its page cache, which all images share), or this daemon.
+// Who reads the objects: the kernel by itself (passthrough and overlay: at the speed of the object's own
+// filesystem, and through its page cache, which all images share), or this daemon.
 
 import { statfsSync } from 'node:fs';
 import type { Passthrough } from '../filesystem/contents.ts';
@@ -8,9 +8,10 @@ import type { VerifyAt } from '../objects/verification.ts';
 /**
  * `auto`: passthrough where it takes nothing away: objects that the kernel guards, or that nothing
  * demands to check. `passthrough`: also objects that were hashed when they were opened; what is read
- * from them later is not checked again (never with `--verity require`). `daemon`: none.
+ * from them later is not checked again (never with `--verity require`). `daemon`: none. `overlay`: an
+ * overlayfs over this mount opens and reads all of them, and follows the redirects by itself.
  */
-export const DATA_MODES = ['auto', 'passthrough', 'daemon'] as const;
+export const DATA_MODES = ['auto', 'passthrough', 'daemon', 'overlay'] as const;
 export type DataMode = (typeof DATA_MODES)[number];
 
 /** OVERLAYFS_SUPER_MAGIC of <linux/magic.h>. */
@@ -25,7 +26,7 @@ export function stackDepthFor(
   { at }: { at: VerifyAt },
   basedirs: readonly number[],
 ): number {
-  if (mode === 'daemon' || at === 'read') return 0;
+  if (mode === 'daemon' || mode === 'overlay' || at === 'read') return 0;
   const isStacked = basedirs.some((fd) => statfsSync(`/proc/self/fd/${fd}`).type === OVERLAYFS);
   return isStacked && mode === 'passthrough' ? 2 : 1;
 }

@@ -21,7 +21,7 @@ import { REPLY_BUFFER_SIZE, REQUEST_BUFFER_SIZE, type ServingSetup } from './wor
 /** What the filesystem core of a thread is made from. */
 export type FilesystemSetup = Pick<
   ServingSetup,
-  'basedirs' | 'fileTable' | 'passthrough' | 'verification' | 'acl'
+  'basedirs' | 'fileTable' | 'passthrough' | 'verification' | 'acl' | 'view'
 >;
 
 /** Serves requests that are read from the device, one at a time. */
@@ -131,6 +131,8 @@ export function prepareFilesystem(
     problems,
     setup.passthrough,
   );
-  const options = { acl: setup.acl, opensOnRead: at === 'read' };
+  // Below an overlayfs only files whose content is in the image are opened: there is nothing to do then.
+  const opensOnRead = at === 'read' || setup.view !== 'composefs';
+  const options = { acl: setup.acl, opensOnRead, view: setup.view };
   return new ComposefsFilesystem(image, contents, problems, options);
 }

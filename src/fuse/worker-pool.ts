@@ -26,6 +26,7 @@ export type SharedSetup = Pick<
   | 'basedirs'
   | 'statisticsPath'
   | 'acl'
+  | 'view'
   | 'passthrough'
   | 'verification'
   | 'pollingMicroseconds'

@@ -2,6 +2,7 @@
 
 import type { Passthrough } from '../filesystem/contents.ts';
 import type { Problem } from '../filesystem/problems.ts';
+import type { TreeView } from '../filesystem/tree-view.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from '../objects/verification.ts';
 import { OUT_HEADER } from './abi.ts';
 import type { DeferredRequest } from './deferred-requests.ts';
@@ -22,6 +23,7 @@ export interface ServingSetup {
   /** A path on the filesystem that statfs reports. */
   statisticsPath: string;
   acl: boolean;
+  view: TreeView;
   verification: VerificationSetup;
   /** Of createFileTable: the objects that are open, for all threads. */
   fileTable: number;

@@ -7,7 +7,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { mustRun, python } from '../support/command.ts';
 import { compareTrees, showDifferences, walkTree } from '../support/compare-trees.ts';
-import { fuseNativeExceptions, transportsUnderTest } from '../support/fuse-native.ts';
+import {
+  fuseNativeExceptions,
+  overlayUnderTest,
+  transportsUnderTest,
+} from '../support/fuse-native.ts';
 import { buildImage } from '../support/image-builder.ts';
 import {
   directory,
@@ -35,7 +39,7 @@ async function mountOverlay(scope: Scope, lower: readonly string[]): Promise<str
   return mountpoint;
 }
 
-for (const transport of transportsUnderTest)
+for (const transport of [...transportsUnderTest, overlayUnderTest])
   describeWith(
     [...needsOurMount, needsKernelComposefs, ...transport.requirements],
     `overlayfs on top of our mount, ${transport.title}`,

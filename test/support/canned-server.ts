@@ -4,6 +4,7 @@
 import type { Passthrough } from '../../src/filesystem/contents.ts';
 import type { Problem } from '../../src/filesystem/problems.ts';
 import { StatisticsSource } from '../../src/filesystem/statistics.ts';
+import type { TreeView } from '../../src/filesystem/tree-view.ts';
 import {
   DIRENT,
   DIRENTPLUS,
@@ -32,6 +33,7 @@ import { filesystemSetup } from './verification.ts';
 export interface CannedOptions {
   basedirs?: readonly number[];
   acl?: boolean;
+  view?: TreeView;
   seesTrusted?: boolean;
   verification?: Partial<VerificationSetup>;
   deferrals?: Deferrals;
@@ -86,6 +88,7 @@ export class CannedServer {
     const native = loadNative();
     const setup = filesystemSetup(native, options.basedirs ?? [], {
       acl: options.acl ?? true,
+      view: options.view ?? 'composefs',
       verification: options.verification,
       passthrough: options.passthrough ?? 'never',
       ...(options.fileTable !== undefined && { fileTable: options.fileTable }),

@@ -1,18 +1,20 @@
-// The differential tests' way of asking: the same image mounted by the kernel and by us, walked by
-// several kinds of users, and no difference allowed but those a table explains.
+// The differential tests' way of asking: the same image mounted by the kernel and by us, with and without
+// an overlayfs of ours, walked by several kinds of users, and no difference allowed but those a table
+// explains.
 
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { compareTrees, showDifferences } from './compare-trees.ts';
 import type { Difference, WalkOptions } from './compare-trees.ts';
 import { mountKernel, mountOurs } from './mounts.ts';
 import type { OurMountOptions } from './mounts.ts';
-import { overFuseNative } from './fuse-native.ts';
+import { fuseNativeArgs, fuseNativeExceptions, overlayArgs } from './fuse-native.ts';
 import {
   describeWith,
   needsFuseNative,
   needsKernelComposefs,
   needsOurMount,
   needsSetpriv,
+  type Requirement,
 } from './requirements.ts';
 import { Scope } from './scope.ts';
 
@@ -68,25 +70,62 @@ export interface DifferentialCase extends Omit<OurMountOptions, 'image' | 'as'> 
   seenBy?: readonly string[];
   walk?: WalkOptions;
   expected?: readonly Expected[];
-  /** Not through fuse-native as well: for trees whose size takes long to walk and shows no more there. */
+  /** What differs with `--data overlay`; nothing when absent. */
+  expectedOfOverlay?: readonly Expected[];
+  /** By the daemon alone: for trees whose size takes long to walk and shows no more in other ways. */
   deviceOnly?: boolean;
 }
 
-/** Declares describe blocks, one for each transport, that compare both mounts once for every identity. */
-export function compareWithKernel(title: string, differential: DifferentialCase): void {
-  compare(title, differential, false);
-  if (differential.deviceOnly === true) return;
-  compare(`${title}, through fuse-native`, overFuseNative(differential), true);
+/** How we mount. */
+interface Way {
+  title: string;
+  requirements: readonly Requirement[];
+  /** Both mounts hide ACLs. */
+  noAcl: boolean;
+  args: readonly string[];
+  expected: readonly Expected[];
 }
 
-function compare(title: string, differential: DifferentialCase, isFuseNative: boolean): void {
-  const { expected = [], walk = {}, minimumEntries } = differential;
-  const requirements = [
-    ...needsOurMount,
-    needsKernelComposefs,
-    needsSetpriv,
-    ...(isFuseNative ? [needsFuseNative] : []),
+function waysOf(differential: DifferentialCase): Way[] {
+  const { expected = [], expectedOfOverlay = [], deviceOnly = false } = differential;
+  const byTheDaemon = {
+    title: 'by the daemon',
+    requirements: [],
+    noAcl: false,
+    args: [],
+    expected,
+  };
+  if (deviceOnly) return [byTheDaemon];
+  return [
+    byTheDaemon,
+    {
+      ...byTheDaemon,
+      title: 'with an overlayfs',
+      args: overlayArgs,
+      expected: expectedOfOverlay,
+    },
+    {
+      title: 'through fuse-native',
+      requirements: [needsFuseNative],
+      noAcl: true,
+      args: fuseNativeArgs,
+      expected: [...expected, ...fuseNativeExceptions],
+    },
   ];
+}
+
+/**
+ * Declares describe blocks, one for each way to mount, that compare our mount with the kernel's once for
+ * every identity. Each has a kernel mount of its own: what overlayfs shows of an external file depends on
+ * whether the file has been opened (st_blocks).
+ */
+export function compareWithKernel(title: string, differential: DifferentialCase): void {
+  for (const way of waysOf(differential)) compare(`${title}, ${way.title}`, differential, way);
+}
+
+function compare(title: string, differential: DifferentialCase, way: Way): void {
+  const { walk = {}, minimumEntries } = differential;
+  const requirements = [...needsOurMount, needsKernelComposefs, needsSetpriv, ...way.requirements];
   describeWith(requirements, title, () => {
     const scope = new Scope();
     let kernel: string;
@@ -95,8 +134,15 @@ function compare(title: string, differential: DifferentialCase, isFuseNative: bo
       const made = differential.image(scope);
       const { image, basedirs } =
         typeof made === 'string' ? { image: made, basedirs: differential.basedirs ?? [] } : made;
-      kernel = await mountKernel(scope, image, basedirs, { noAcl: isFuseNative });
-      ours = (await mountOurs(scope, { ...differential, image, basedirs })).mountpoint;
+      kernel = await mountKernel(scope, image, basedirs, { noAcl: way.noAcl });
+      const options = {
+        ...differential,
+        image,
+        // overlayfs wants a second layer, also for an image without external files.
+        basedirs: basedirs.length > 0 || way.args !== overlayArgs ? basedirs : [scope.directory()],
+        args: [...(differential.args ?? []), ...way.args],
+      };
+      ours = (await mountOurs(scope, options)).mountpoint;
     });
     afterAll(() => scope.close());
 
@@ -105,7 +151,7 @@ function compare(title: string, differential: DifferentialCase, isFuseNative: bo
       test(`looks the same to ${name}`, async () => {
         const comparison = await compareTrees(kernel, ours, { ...identity, ...walk });
         const unexpected = comparison.differences.filter(
-          (difference) => !expected.some((entry) => entry.matches(difference)),
+          (difference) => !way.expected.some((entry) => entry.matches(difference)),
         );
         expect(showDifferences(unexpected)).toBe('');
         expect(comparison.entries).toBeGreaterThanOrEqual(minimumEntries);

@@ -2,7 +2,7 @@
 // the same to users.
 
 import { isUtf8 } from 'node:buffer';
-import type { DifferentialCase, Expected } from './differential.ts';
+import type { Expected } from './differential.ts';
 import { needsFuseNative, type Requirement } from './requirements.ts';
 
 /** ACLs are left out on both sides: libfuse 2 cannot have the kernel enforce them. */
@@ -41,6 +41,16 @@ export const transportsUnderTest: readonly TransportUnderTest[] = [
   },
 ];
 
+export const overlayArgs: readonly string[] = ['--data', 'overlay', '--verity', 'off'];
+
+/** The same with an overlayfs over the device's mount. */
+export const overlayUnderTest: TransportUnderTest = {
+  title: 'with an overlayfs',
+  isFuseNative: false,
+  args: overlayArgs,
+  requirements: [],
+};
+
 /** What the package cannot express. Every other difference to the kernel's mount is a failure. */
 export const fuseNativeExceptions: readonly Expected[] = [
   {
@@ -77,12 +87,3 @@ export const fuseNativeExceptions: readonly Expected[] = [
       field === 'seek' && /^\[\[0,\d+\],\["ENXIO","ENXIO"\]\]$/.test(actual ?? ''),
   },
 ];
-
-/** The same image through fuse-native. */
-export function overFuseNative(differential: DifferentialCase): DifferentialCase {
-  return {
-    ...differential,
-    args: [...(differential.args ?? []), ...fuseNativeArgs],
-    expected: [...(differential.expected ?? []), ...fuseNativeExceptions],
-  };
-}

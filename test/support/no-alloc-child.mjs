@@ -31,6 +31,7 @@ const filesystem = prepareFilesystem(
   {
     basedirs: [native.openBasedir(basedir)],
     acl: true,
+    view: 'composefs',
     passthrough: 'never',
     fileTable: native.createFileTable(256, 16),
     verification: {

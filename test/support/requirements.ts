@@ -83,12 +83,19 @@ function canMountKernelComposefs(): boolean {
 
 export const needsRoot: Requirement = requirement('root', () => process.getuid?.() === 0);
 export const needsFuse: Requirement = requirement('/dev/fuse', canOpenDevice);
-export const needsPassthrough: Requirement = requirement(
-  'Linux 6.9 or later, for passthrough',
-  () => {
-    const [major = 0, minor = 0] = release().split('.').map(Number);
-    return major > 6 || (major === 6 && minor >= 9);
-  },
+/** Linux of this version or a later one. */
+function needsLinux(major: number, minor: number, what: string): Requirement {
+  return requirement(`Linux ${major}.${minor} or later, for ${what}`, () => {
+    const [ourMajor = 0, ourMinor = 0] = release().split('.').map(Number);
+    return ourMajor > major || (ourMajor === major && ourMinor >= minor);
+  });
+}
+export const needsPassthrough: Requirement = needsLinux(6, 9, 'passthrough');
+export const needsDataLayers: Requirement = needsLinux(6, 5, "overlayfs's data-only layers");
+export const needsUserDataLayers: Requirement = needsLinux(
+  6,
+  16,
+  "overlayfs's data-only layers in user namespaces",
 );
 export const needsFusermount: Requirement = requirement('fusermount3', () =>
   succeeds('fusermount3', '--version'),

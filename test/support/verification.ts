@@ -23,6 +23,7 @@ export function filesystemSetup(
   return {
     basedirs,
     acl: true,
+    view: 'composefs',
     passthrough: 'never',
     fileTable: rest.fileTable ?? createFileTable(native, 256),
     ...rest,

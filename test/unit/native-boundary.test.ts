@@ -35,13 +35,15 @@ describe('wrong arguments of functions', () => {
       // The kinds of the parameters: d descriptor, m descriptor or none (negative), s string,
       // w 32-bit word, o offset, p priority, l length, b bytes, f facts; of fs-verity: r readable
       // descriptor, n packed paths, h algorithm, z block size, a salt, v variant, q size, g words of
-      // progress; of tables of files: t table, c count of descriptors, i idle ones.
+      // progress; of tables of files: t table, c count of descriptors, i idle ones; k an array of
+      // descriptors.
       const signatures: Record<string, string> = {
         wake: 'd',
         cloneDevice: 'd',
         duplicate: 'd',
         closeDescriptor: 'd',
         mount: 'ssswsm',
+        stackOverlay: 'swwnkw',
         unmount: 'sw',
         receiveDescriptor: 'd',
         openBasedir: 's',
@@ -76,7 +78,7 @@ describe('wrong arguments of functions', () => {
         if (kind === 'v') return 0;
         if (kind === 's') return '/nonexistent/composefs';
         if (kind === 'b') return new Uint8Array(64);
-        if (kind === 'f' || kind === 'g') return new BigInt64Array(6);
+        if ('fgk'.includes(kind)) return new BigInt64Array(6);
         return kind === 'p' ? 7 : 1;
       };
       const values: [string, unknown][] = [
@@ -124,6 +126,9 @@ describe('wrong arguments of functions', () => {
         }
         if (kind === 'b' || kind === 'n' || kind === 'a') return ['TypeError'];
         if (kind === 'g' && name === 'a short BigInt64Array') return ['[object Promise]'];
+        if (kind === 'k' && name === 'a short BigInt64Array') return ['-9'];
+        if (kind === 'k' && name === 'a detached BigInt64Array') return ['[object Promise]'];
+        if (kind === 'k') return ['TypeError'];
         if ('fg'.includes(kind))
           return name.includes('Int64Array') ? ['RangeError'] : ['TypeError'];
         if (typeof value !== 'number') return ['TypeError'];
@@ -169,7 +174,7 @@ describe('wrong arguments of functions', () => {
             const got = outcome(() => call(...args));
             // mount with no device at all asks the kernel, which knows no such file (or refuses).
             if (
-              !expected(kind, 'fg'.includes(kind) ? title : name, value).includes(got) &&
+              !expected(kind, 'fgk'.includes(kind) ? title : name, value).includes(got) &&
               !(name === 'mount' && got === '-1')
             ) {
               wrong.push(`${name}, argument ${i + 1}, ${title}: ${got}`);

@@ -1,5 +1,5 @@
-// What the command line and mount options say about verification and about who reads the objects: every
-// form, what wins, and what contradicts itself.
+// What the command line and mount options say about verification, about who reads the objects and about
+// the end of the mount: every form, what wins, and what contradicts itself.
 
 import { describe, expect, it } from 'vitest';
 import { type CommandOptions, parseCommandLine } from '../../../src/cli/options.ts';
@@ -230,10 +230,10 @@ describe('who reads the objects', () => {
   });
 
   it.each([
-    [['--data', 'kernel'], '--data is "kernel"; expected auto, passthrough, daemon'],
-    [['--data', 'Auto'], '--data is "Auto"; expected auto, passthrough, daemon'],
-    [['--data', ''], '--data is ""; expected auto, passthrough, daemon'],
-    [['-o', 'data=on'], 'mount option data is "on"; expected auto, passthrough, daemon'],
+    [['--data', 'kernel'], '--data is "kernel"; expected auto, passthrough, daemon, overlay'],
+    [['--data', 'Auto'], '--data is "Auto"; expected auto, passthrough, daemon, overlay'],
+    [['--data', ''], '--data is ""; expected auto, passthrough, daemon, overlay'],
+    [['-o', 'data=on'], 'mount option data is "on"; expected auto, passthrough, daemon, overlay'],
     [['-o', 'data'], 'mount option data needs a value: data=…'],
     [['-o', 'data='], 'mount option data needs a value: data=…'],
     [['-o', 'nodata'], 'unknown mount option "nodata"'],
@@ -253,7 +253,39 @@ describe('who reads the objects', () => {
     );
   });
 
+  it.each([
+    [['--data', 'overlay'], 'if-present'],
+    [['-o', 'data=overlay,verity=off,allow_other'], 'off'],
+    [['--data=overlay', '--verity', 'require', '--verify-engine', 'kernel'], 'require'],
+    [['--data', 'overlay', '--digest', sha256, '-o', 'auto_unmount'], 'require'],
+  ])('%j is for an overlayfs', (args, policy) => {
+    const { data, verification } = options('--basedir', '/objects', ...args);
+    expect([data, verification.policy]).toEqual(['overlay', policy]);
+  });
+
+  it.each([
+    [['--data', 'overlay', '--verify-at', 'read'], '--data overlay demands --verify-at open'],
+    [['-o', 'data=overlay,verify_at=read'], '--data overlay demands --verify-at open'],
+    [['-o', 'data=overlay,verify_engine=user'], 'contradicts --verify-engine user'],
+    [['--data', 'overlay', '--verify-engine', 'user'], 'contradicts --verify-engine user'],
+    [['--data', 'overlay', '-o', 'noallow_other'], 'contradicts noallow_other'],
+  ])('%j is refused', (args, message) => {
+    expect(refusal('--basedir', '/objects', ...args)).toContain(message);
+  });
+
+  it('an overlayfs demands a base directory', () => {
+    expect(refusal('--data', 'overlay', '--verity', 'off')).toContain('needs --basedir');
+  });
+
   it('needs a value', () => {
     expect(() => parseCommandLine(['--data'], 'composefs-fuse')).toThrow(UsageError);
+  });
+});
+
+describe('auto_unmount', () => {
+  it('is off unless it is given', () => {
+    expect(options().mount.autoUnmount).toBe(false);
+    expect(options('-o', 'ro,auto_unmount').mount.autoUnmount).toBe(true);
+    expect(refusal('-o', 'auto_unmount=1')).toBe('mount option auto_unmount takes no value');
   });
 });

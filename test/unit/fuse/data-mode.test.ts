@@ -22,6 +22,7 @@ it.each([
   ['auto', 'open', 1],
   ['passthrough', 'open', 1],
   ['daemon', 'open', 0],
+  ['overlay', 'open', 0],
   ['auto', 'read', 0],
   ['daemon', 'read', 0],
 ] as const)(
@@ -51,6 +52,7 @@ it.each([
   ['auto', 0, 'never'],
   ['passthrough', 0, 'never'],
   ['daemon', 0, 'never'],
+  ['overlay', 0, 'never'],
   ['auto', 1, 'where-guarded'],
   ['auto', 2, 'where-guarded'],
   ['passthrough', 1, 'where-opened'],

@@ -1,0 +1,81 @@
+// The JavaScript side of overlay_mount.h: argument checks and work for the thread pool, since the
+// kernel asks the FUSE mount while the overlay is made.
+
+#include "overlay_mount_addon.h"
+
+#include <utility>
+
+#include "js.h"
+#include "overlay_mount.h"
+
+namespace composefs::overlay {
+namespace {
+
+constexpr double kWordMax = UINT32_MAX;
+
+class StackWork final : public js::Work {
+ public:
+  explicit StackWork(Plan plan) : plan_(std::move(plan)) {}
+  void Run() override { outcome_ = Stack(plan_); }
+  napi_value Result(napi_env env) override {
+    if (outcome_.error == 0) return js::ToValue(env, 0);
+    napi_value result = nullptr;
+    napi_create_object(env, &result);
+    napi_set_named_property(env, result, "errno", js::ToValue(env, outcome_.error));
+    for (const auto& [name, text] :
+         {std::pair("step", &outcome_.step), std::pair("said", &outcome_.said)}) {
+      napi_value value = nullptr;
+      napi_create_string_utf8(env, text->data(), text->size(), &value);
+      napi_set_named_property(env, result, name, value);
+    }
+    return result;
+  }
+
+ private:
+  const Plan plan_;
+  Outcome outcome_;
+};
+
+/** NUL-terminated strings to a list; false if the last one does not end. */
+bool Unpack(std::span<const uint8_t> packed, std::vector<std::string>& list) {
+  auto at = packed.begin();
+  while (at != packed.end()) {
+    const auto end = std::find(at, packed.end(), uint8_t{0});
+    if (end == packed.end()) return false;
+    list.emplace_back(at, end);
+    at = end + 1;
+  }
+  return true;
+}
+
+/** stackOverlay(mountpoint, deviceMajor, deviceMinor, options, basedirs, attributes) */
+napi_value StackCall(napi_env env, napi_callback_info info) {
+  js::Arguments args(env, info);
+  Plan plan;
+  plan.mountpoint = args.Text(0);
+  plan.device_major = static_cast<uint32_t>(args.Integer(1, 0, kWordMax));
+  plan.device_minor = static_cast<uint32_t>(args.Integer(2, 0, kWordMax));
+  const std::span<uint8_t> options = args.Bytes(3);
+  const std::span<int64_t> basedirs = args.Words(4);
+  plan.attributes = static_cast<uint32_t>(args.Integer(5, 0, kWordMax));
+  if (args.ok() && !Unpack(options, plan.options)) args.FailRange(3);
+  if (!args.ok()) return nullptr;
+  for (const int64_t number : basedirs) {
+    const Fd fd = js::ToDescriptor(static_cast<double>(number));
+    if (KindOf(fd.number) != Kind::kBasedir) return js::ToValue(env, -EBADF);
+    // A copy of its own: the caller may close the directory while this is at work.
+    FdGuard copy(fcntl(fd.number, F_DUPFD_CLOEXEC, 0));
+    if (!copy) return js::ToValue(env, -errno);
+    plan.data.push_back(std::move(copy));
+  }
+  return js::Work::Start(env, std::make_unique<StackWork>(std::move(plan)));
+}
+
+}  // namespace
+
+void Register(napi_env env, napi_value exports) {
+  const napi_property_descriptor properties[] = {js::Method("stackOverlay", StackCall)};
+  napi_define_properties(env, exports, std::size(properties), properties);
+}
+
+}  // namespace composefs::overlay
