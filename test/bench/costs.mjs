@@ -41,28 +41,22 @@ async function withAnother(mount, source, folder, use) {
 }
 
 /** Seconds from the start of the mount command(s) to their end, and to the first answer. */
-export function startTasks(corpus, folder) {
+export function startTask(corpus, folder) {
   const size = `${Math.round(corpus.bytes / 1e6)} MB image`;
-  const task = (name, use) => ({
+  return {
     section: 'start',
-    name: `${name}, ${size}`,
+    name: `mount command, ${size}`,
+    moreNames: [`mount command and first stat, ${size}`],
     unit: 's',
     skip: (mount) => (mount.kind.storage === undefined ? isPeer : undefined),
-    run: async (mount) => ({ value: await use(mount) }),
-  });
-  const untilReturned = (mount) =>
-    withAnother(mount, mount.source, folder, (another) => another.startSeconds);
-  const untilAnswered = async (mount) => {
-    const started = performance.now();
-    return await withAnother(mount, mount.source, folder, async (another) => {
-      await statInTime(join(another.directory, corpus.firstPath));
-      return (performance.now() - started) / 1000;
-    });
+    run: (mount) =>
+      withAnother(mount, mount.source, folder, async (another) => {
+        const returned = performance.now();
+        await statInTime(join(another.directory, corpus.firstPath));
+        const answered = (performance.now() - returned) / 1000;
+        return { value: another.startSeconds, more: [another.startSeconds + answered] };
+      }),
   };
-  return [
-    task('mount command', untilReturned),
-    task('mount command and first stat', untilAnswered),
-  ];
 }
 
 function cachedMegabytes() {
@@ -137,12 +131,13 @@ function ticksOf(pids) {
   return sum;
 }
 
+export const idleName = (seconds) => `processor time in ${seconds} s without use`;
+
 /** Processor time of the daemons while nobody uses the mounts, all of them at the same time. */
 export async function measureIdle(mounts, seconds) {
   const before = new Map(mounts.map((mount) => [mount, ticksOf(mount.pids)]));
   await pause(seconds * 1000);
-  const name = `processor time in ${seconds} s without use`;
-  return ofDaemons(name, 'idle', 'ms', mounts, (mount) => {
+  return ofDaemons(idleName(seconds), 'idle', 'ms', mounts, (mount) => {
     const ticks = ticksOf(mount.pids) - before.get(mount);
     return (ticks * 1000) / ticksPerSecond;
   });

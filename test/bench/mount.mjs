@@ -2,13 +2,22 @@
 // parts together: what is compared is in mounts.mjs, what is done in workloads.mjs, costs.mjs and
 // scale.mjs, how it is repeated in rounds.mjs, what cold means in caches.mjs.
 
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { root, setup } from '../../scripts/setup.mjs';
 import { drawChart } from './chart.mjs';
 import { makeCorpus, makeSquashfs } from './corpus.mjs';
-import { measureIdle, measureMemory, pageCacheTask, startTasks } from './costs.mjs';
+import { idleName, measureIdle, measureMemory, pageCacheTask, startTask } from './costs.mjs';
 import { describeMachine } from './machine.mjs';
 import { kindsOf, mountAs, peerMount, unmountAll } from './mounts.mjs';
 import { help, parseOptions, UsageError } from './options.mjs';
@@ -49,17 +58,21 @@ async function mountEach(kinds, source, corpus, folder) {
 
 /** Everything that is measured on the mounts, in the order of the table. */
 async function measureMounts(mounts, corpus, folder, { rounds, only, quick }) {
-  const wanted = ({ name }) => name.includes(only);
+  const wanted = ({ name, moreNames = [] }) =>
+    [name, ...moreNames].some((row) => row.includes(only));
   const tasks = [
     ...workloadsOf(corpus),
-    ...startTasks(corpus, folder),
+    startTask(corpus, folder),
     pageCacheTask(corpus, folder),
   ].filter(wanted);
   const measured = await measureInRounds(tasks, mounts, rounds);
   // After the workloads, so that the daemons have done some work.
   const memory = measureMemory(mounts).filter(wanted);
-  const idle = await measureIdle(mounts, quick ? 1 : 10);
-  return [...measured, ...memory, ...[idle].filter(wanted)];
+  const idleSeconds = quick ? 1 : 10;
+  const idle = wanted({ name: idleName(idleSeconds) })
+    ? [await measureIdle(mounts, idleSeconds)]
+    : [];
+  return [...measured, ...memory, ...idle];
 }
 
 /** What the daemons logged: a problem that no workload has seen is one all the same. */
@@ -79,7 +92,12 @@ async function measure(folder, options) {
   showProgress('making the image');
   const corpus = { ...(await makeCorpus(folder, options, program)), program };
   const { image, basedirs } = corpus;
-  const files = { image, basedirs, second: { image: corpus.big.second, basedirs } };
+  const files = {
+    image,
+    basedirs,
+    squashfs: { reason: 'there is no mount to make a squashfs of' },
+    second: { image: corpus.big.second, basedirs },
+  };
   const kinds = kindsOf(options.modes, options.threads);
   const { mounts, facts } = await mountEach(kinds, files, corpus, folder);
   if (mounts.length === 0) throw new Error(`nothing could be mounted: ${facts[0].reason}`);
@@ -88,7 +106,7 @@ async function measure(folder, options) {
   const measurements = await measureMounts(all, corpus, folder, options);
   const problems = complaintsOf(mounts);
   const ours = mounts.find((mount) => mount.kind.isOurs)?.kind;
-  for (const mount of mounts) await mount.end().catch((error) => problems.push(error.message));
+  problems.push(...(await unmountAll()));
   if (options.scale) {
     const scaled = mounts
       .map(({ kind }) => kind)
@@ -136,9 +154,22 @@ function readResult(path) {
   return result;
 }
 
+/** Finds out before the work whether its result can be written. */
+function prepareOutput(name, path) {
+  if (path === undefined) return;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw new UsageError(`--${name} ${path}: ${error.message}`);
+  }
+}
+
 async function main() {
   const options = parseOptions(process.argv.slice(2));
   if (options.help) return void process.stdout.write(help);
+  prepareOutput('json', options.json);
+  prepareOutput('svg', options.svg);
   let result;
   if (options.report === undefined) {
     if (process.getuid() !== 0) throw new Error('needs root: it mounts and drops caches');

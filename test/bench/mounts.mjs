@@ -18,6 +18,7 @@ export const modes = {
 };
 
 const endTimeoutMs = 10_000;
+const lookAroundMs = 2_000;
 
 /** erofs from a loop device, overlayfs above it with the basedirs as data-only layers. */
 const kernelKind = {
@@ -145,9 +146,14 @@ class Mount {
         run('umount', ['-l', at], { always: true }),
       );
     }
-    if (await haveEnded(pids)) return;
+    if (await haveEnded(pids, lookAroundMs)) return;
+    const isHeld = isHeldElsewhere(this.directory);
+    if (!isHeld && (await haveEnded(pids, endTimeoutMs))) return;
+    for (const pid of pids.filter(isRunning)) process.kill(pid, 'SIGTERM');
+    const hasEnded = await haveEnded(pids, endTimeoutMs);
     for (const pid of pids.filter(isRunning)) process.kill(pid, 'SIGKILL');
-    throw new Error(`${this.name}: the daemon had to be killed, it did not end after umount`);
+    if (!hasEnded) throw new Error(`${this.name}: the daemon had to be killed`);
+    if (!isHeld) throw new Error(`${this.name}: the daemon did not end after umount`);
   }
 
   /** What our daemon complained of. */
@@ -183,10 +189,8 @@ export function peerMount(name, directory, source) {
   return { name, directory, source, kind: { name, is: `peer at ${directory}` }, pids: [] };
 }
 
-/** Takes away every mount that is left. Returns what went wrong, a line each. */
+/** Takes away every mount that is left, all at once. Returns what went wrong, a line each. */
 export async function unmountAll() {
-  const problems = [];
-  for (const mount of [...active].reverse())
-    await mount.end().catch((error) => problems.push(error.message));
-  return problems;
+  const outcomes = await Promise.allSettled([...active].map((mount) => mount.end()));
+  return outcomes.flatMap(({ reason }) => (reason === undefined ? [] : [reason.message]));
 }

@@ -21,11 +21,11 @@ async function runOnce(task, mount, daemons) {
 /** Adds a sample to the cell, or the reason why there is none. */
 async function sample(cell, task, mount, daemons) {
   try {
-    const { value, work = '' } = await runOnce(task, mount, daemons);
+    const { value, more = [], work = '' } = await runOnce(task, mount, daemons);
     if (cell.work !== undefined && cell.work !== work)
       throw new Error(`${work} in one run, ${cell.work} in another`);
     cell.work = work;
-    cell.samples.push(value);
+    for (const [row, number] of [value, ...more].entries()) cell.samples[row].push(number);
   } catch (error) {
     if (isStopping()) throw error;
     cell.failed = true;
@@ -34,31 +34,43 @@ async function sample(cell, task, mount, daemons) {
 }
 
 /** A cell as it goes into the result: with its samples' summary, or with the reason for none. */
-function finishCell(cell, reference) {
-  const { mount, reason, failed, samples, work } = cell;
+function finishCell(cell, row, reference) {
+  const { mount, reason, failed, work } = cell;
   if (reason !== undefined) return { mount, reason, ...(failed ? { failed } : {}) };
   if (reference !== undefined && reference !== work)
     return { mount, failed: true, reason: `failed: did ${work}, the first mount ${reference}` };
+  const samples = cell.samples[row];
   return { mount, samples, ...summarize(samples), ...(work === '' ? {} : { work }) };
 }
 
+/** A measurement for each row of the task. */
 function finish(task, cells) {
+  const { section, unit } = task;
   const reference = cells.find((cell) => cell.reason === undefined)?.work;
-  const done = cells.map((cell) => finishCell(cell, reference));
-  return addRatios({ section: task.section, name: task.name, unit: task.unit, cells: done });
+  return namesOf(task).map((name, row) => {
+    const done = cells.map((cell) => finishCell(cell, row, reference));
+    return addRatios({ section, name, unit, cells: done });
+  });
 }
+
+const namesOf = (task) => [task.name, ...(task.moreNames ?? [])];
 
 /**
  * Runs the tasks. A task has `section`, `name`, `unit`, `skip(mount)` with a reason or undefined,
  * `prepare(mount)` that is not measured, and `run(mount)` that returns `{ value, work }`: the sample
- * and a text of what was done, which must be the same for each mount. Returns a measurement for each.
+ * and a text of what was done, which must be the same for each mount. With `moreNames` it also
+ * returns `more`, the samples of these rows. Returns a measurement for each row.
  */
 export async function measureInRounds(tasks, mounts, rounds) {
   const daemons = mounts.flatMap((mount) => mount.pids);
   const table = tasks.map((task) =>
     mounts.map((mount) => {
       const reason = task.skip?.(mount);
-      return { mount: mount.name, samples: [], ...(reason === undefined ? {} : { reason }) };
+      return {
+        mount: mount.name,
+        samples: namesOf(task).map(() => []),
+        ...(reason === undefined ? {} : { reason }),
+      };
     }),
   );
   for (let round = 0; round < rounds; round++)
@@ -71,5 +83,5 @@ export async function measureInRounds(tasks, mounts, rounds) {
         await sample(cell, task, mounts[i], daemons);
       }
   showProgress('');
-  return tasks.map((task, place) => finish(task, table[place]));
+  return tasks.flatMap((task, place) => finish(task, table[place]));
 }

@@ -61,7 +61,7 @@ static DIR *open_directory(int parent, const char *name, const char *path) {
 }
 
 static void ask_xattrs(const char *path) {
-  char value[256];
+  char value[1024];
   for (size_t i = 0; i < 2; i++) {
     ssize_t got = lgetxattr(path, attribute_names[i], value, sizeof value);
     if (got < 0 && errno != ENODATA) die(path);
@@ -71,10 +71,10 @@ static void ask_xattrs(const char *path) {
 
 // Every file has a label that it shares with many and a note of its own, as in a labelled system.
 static void set_xattrs(const char *path) {
-  char value[256];
+  char value[1024];
   int length = snprintf(value, sizeof value, "system_u:object_r:type_%lu_t:s0", operations % 50);
   if (lsetxattr(path, attribute_names[0], value, (size_t)length + 1, 0) != 0) die(path);
-  length = snprintf(value, sizeof value, "note %lu: %0100lu", operations, operations);
+  length = snprintf(value, sizeof value, "note %lu: %0560lu", operations, operations);
   if (lsetxattr(path, attribute_names[1], value, (size_t)length, 0) != 0) die(path);
 }
 
