@@ -119,11 +119,11 @@ export function drawChart(result) {
   const { machine, rounds } = result;
   const subtitle =
     `Linux ${machine.kernel}, ${machine.cpu}, Node.js ${machine.node}, ` +
-    `commit ${machine.commit}, ${machine.date.slice(0, 10)}, medians of ${rounds} rounds`;
+    `commit ${machine.commit}, ${machine.date.slice(0, 10)}, medians of ${rounds} round${rounds === 1 ? '' : 's'}`;
   const height = bottom + AXIS_HEIGHT;
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" font-family="sans-serif" font-size="12" fill="${textColour}">`,
-    text(16, 22, 'How many times as long as the kernel’s own mount', ' font-size="16"'),
+    text(16, 22, 'Ratio to the kernel’s own mount (less is better)', ' font-size="16"'),
     text(16, 41, subtitle, ' font-size="11"'),
     ...legend.parts,
     ...drawGrid(ticks, place, legend.bottom - 4, bottom),
