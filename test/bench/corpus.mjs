@@ -141,7 +141,8 @@ const quiet = { throwIfNoEntry: false };
 
 function countParts(made, below) {
   const names = ['wide', 'labels', 'deep'];
-  const part = (name) => (made ? { path: name, count: below(name).length } : notInImage);
+  const count = (name) => below(name).filter(isFile).length;
+  const part = (name) => (made ? { path: name, count: count(name) } : notInImage);
   return Object.fromEntries(names.map((name) => [name, part(name)]));
 }
 

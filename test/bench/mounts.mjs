@@ -105,6 +105,13 @@ async function haveEnded(pids) {
   return false;
 }
 
+/** Lazily if need be: a mount that stays is worse than one that was busy for a moment. */
+async function unmountOnce(at) {
+  await run('umount', [at], { always: true }).catch(() =>
+    run('umount', ['-l', at], { always: true }),
+  );
+}
+
 const active = new Set();
 
 class Mount {
@@ -139,13 +146,9 @@ class Mount {
   async end() {
     active.delete(this);
     const pids = [...new Set([...this.pids, ...processesOf(this.directory)])];
-    for (const { at } of this.#steps.toReversed()) {
-      if (!isMounted(at)) continue;
-      // A lazy one besides: a mount that stays is worse than one that was busy for a moment.
-      await run('umount', [at], { always: true }).catch(() =>
-        run('umount', ['-l', at], { always: true }),
-      );
-    }
+    for (const { at } of this.#steps.toReversed())
+      // A mode may put several mounts on one directory.
+      while (isMounted(at)) await unmountOnce(at);
     if (await haveEnded(pids, lookAroundMs)) return;
     const isHeld = isHeldElsewhere(this.directory);
     if (!isHeld && (await haveEnded(pids, endTimeoutMs))) return;
