@@ -111,7 +111,13 @@ async function measure(folder, options) {
     const scaled = mounts
       .map(({ kind }) => kind)
       .filter((kind) => kind.name === 'kernel' || kind === ours);
-    measurements.push(...(await measureScale(scaled, folder, program, options)));
+    try {
+      measurements.push(...(await measureScale(scaled, folder, program, options)));
+    } catch (error) {
+      // What is measured already is worth keeping.
+      if (isStopping()) throw error;
+      problems.push(`scale: ${error.message}`);
+    }
   }
   return {
     format: resultFormat,
