@@ -195,18 +195,19 @@ async function main() {
 }
 
 // A second signal changes nothing: unmounting must come to its end.
-let stoppedBy;
+let stopped;
 for (const [signal, code] of [
   ['SIGINT', 130],
   ['SIGTERM', 143],
 ])
   process.on(signal, () => {
-    stoppedBy ??= code;
-    stop(`stopped by ${signal}`);
+    stopped ??= { code, why: `stopped by ${signal}` };
+    stop(stopped.why);
   });
 try {
   await main();
 } catch (error) {
-  console.error(`bench: ${error.message}`);
-  process.exitCode = stoppedBy ?? (error instanceof UsageError ? 2 : 1);
+  // A stopped run fails with whatever was killed then, which is not what its user wants to know.
+  console.error(`bench: ${stopped?.why ?? error.message}`);
+  process.exitCode = stopped?.code ?? (error instanceof UsageError ? 2 : 1);
 }
