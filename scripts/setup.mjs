@@ -21,6 +21,8 @@ const packages = [
   { name: 'python3', proof: 'python3', purpose: ['build', 'differential', 'e2e', 'vm'] },
   { name: 'fuse3', proof: 'fusermount3', purpose: ['demo', 'e2e', 'differential'] },
   { name: 'mount', proof: 'mount', purpose: ['differential', 'e2e', 'bench'] },
+  { name: 'squashfuse', proof: 'squashfuse_ll', purpose: ['bench', 'e2e'] },
+  { name: 'squashfs-tools', proof: 'mksquashfs', purpose: ['bench', 'e2e'] },
   { name: 'util-linux', proof: 'setpriv', purpose: ['differential', 'e2e', 'vm'] },
   { name: 'kmod', proof: 'modprobe', purpose: ['differential', 'e2e', 'vm'] },
   { name: 'erofs-utils', proof: 'fsck.erofs', purpose: ['differential'] },

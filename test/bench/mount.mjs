@@ -1,299 +1,213 @@
-// Measures mounts of one image side by side: the kernel's erofs + overlayfs, ours, and any others.
-//
-//   npm run bench -- [--image FILE --basedir DIR] [--peer NAME=DIR]... [--rounds N] [--quick]
-//                    [--modes LIST] [--threads N] [--only WORD] [--json FILE]
-//
-// Ours is mounted once for each of the modes that LIST names (default: open,passthrough,read; see `modes` below).
-//
-// Every round runs every workload on every mount, in an order that rotates, so that a slow minute
-// of the machine falls on all of them. The table shows the median, the range and the ratio to the
-// kernel's median. The work is done by workload.c, which adds next to nothing of its own.
-//
-// What cold means: before each cold walk and stat run `echo 2` goes to drop_caches (the kernel
-// forgets dentries and inodes; a daemon is asked again for each). Before each cold open+read run
-// `echo 3` does the same and empties the page cache as well, and then the objects are read once by
-// themselves: the mount starts from nothing, the disk has no part in it.
+// Measures mounts of one image side by side; `npm run bench -- --help` says how. This file puts the
+// parts together: what is compared is in mounts.mjs, what is done in workloads.mjs, costs.mjs and
+// scale.mjs, how it is repeated in rounds.mjs, what cold means in caches.mjs.
 
-import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { cpus, release, tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { importTypeScript } from '../../scripts/lib/typescript.mjs';
+import {
+  accessSync,
+  chmodSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { root, setup } from '../../scripts/setup.mjs';
+import { drawChart } from './chart.mjs';
+import { makeCorpus, makeSquashfs } from './corpus.mjs';
+import { idleName, measureIdle, measureMemory, pageCacheTask, startTask } from './costs.mjs';
+import { describeMachine } from './machine.mjs';
+import { kindsOf, mountAs, peerMount, unmountAll } from './mounts.mjs';
+import { help, parseOptions, UsageError } from './options.mjs';
+import { isStopping, run, stop } from './processes.mjs';
+import { measureInRounds, showProgress } from './rounds.mjs';
+import { measureScale } from './scale.mjs';
+import { toMarkdown, toText } from './table.mjs';
+import { workloadsOf } from './workloads.mjs';
 
-const STATS = 50_000;
-const READS = 20_000;
-const SMALL_BYTES = 256 * 1024;
-const runTimeoutMs = 600_000;
+const resultFormat = 'composefs-fuse-bench-1';
 
-/** Ways to mount ours: what stands behind the name of the mount in the table, and the options. */
-const modes = {
-  off: ['--verity', 'off'],
-  open: [],
-  passthrough: ['--data', 'passthrough'],
-  read: ['--verify-at', 'read'],
-};
-
-const { values: options } = parseArgs({
-  options: {
-    image: { type: 'string' },
-    basedir: { type: 'string', multiple: true, default: [] },
-    peer: { type: 'string', multiple: true, default: [] },
-    rounds: { type: 'string' },
-    modes: { type: 'string', default: 'open,passthrough,read' },
-    threads: { type: 'string' },
-    only: { type: 'string', default: '' },
-    json: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-  },
-});
-const rounds = Number(options.rounds ?? (options.quick ? 2 : 7));
-
-function must(command, args, spawnOptions = {}) {
-  const result = spawnSync(command, args, {
-    encoding: 'utf8',
-    timeout: runTimeoutMs,
-    maxBuffer: 1 << 30,
-    ...spawnOptions,
-  });
-  if (result.status === 0) return result.stdout;
-  const why = result.error?.message ?? result.stderr ?? '';
-  throw new Error(`${command} ${args.join(' ')}: ${why.trim() || `exit code ${result.status}`}`);
+/** Squashfs images of both images, made of what a mount of them shows. */
+async function addSquashfs(source, mount, corpus, folder) {
+  showProgress('making the squashfs');
+  source.squashfs = await makeSquashfs(join(folder, 'image.sqfs'), mount.directory);
+  if (corpus.big.path === undefined || source.squashfs.reason !== undefined) return;
+  const big = join(mount.directory, corpus.big.path);
+  source.second.squashfs = await makeSquashfs(join(folder, 'second.sqfs'), big);
 }
 
-const folder = mkdtempSync(join(tmpdir(), 'composefs-bench-'));
-chmodSync(folder, 0o755);
-const undo = [() => rmSync(folder, { recursive: true, force: true })];
-
-function makeDirectory(name) {
-  const path = join(folder, name);
-  mkdirSync(path);
-  return path;
-}
-
-function mountKernel(image, basedirs) {
-  const [lower, mountpoint] = [makeDirectory('erofs'), makeDirectory('kernel')];
-  must('mount', ['-t', 'erofs', '-o', 'loop,ro', image, lower]);
-  undo.push(() => must('umount', ['-l', lower]));
-  const layers = [lower, ...basedirs].join('::');
-  const overlayOptions = `ro,metacopy=on,redirect_dir=on,lowerdir=${layers}`;
-  must('mount', ['-t', 'overlay', 'overlay', '-o', overlayOptions, mountpoint]);
-  undo.push(() => must('umount', ['-l', mountpoint]));
-  return mountpoint;
-}
-
-function mountOurs(mode, image, basedirs) {
-  if (modes[mode] === undefined)
-    throw new Error(`no mode ${mode}; modes are ${Object.keys(modes).join(', ')}`);
-  const mountpoint = makeDirectory(`ours-${mode}`);
-  const threads = options.threads === undefined ? [] : ['--threads', options.threads];
-  const basedirOptions = basedirs.flatMap((path) => ['--basedir', path]);
-  const args = [...basedirOptions, ...modes[mode], ...threads, image, mountpoint];
-  must(process.execPath, [join(root, 'dist/cli/composefs-fuse.js'), ...args]);
-  undo.push(() => must('umount', ['-l', mountpoint]));
-  return mountpoint;
-}
-
-/** Every k-th of the list, so that `count` are left, in an order that jumps about. */
-function pick(list, count) {
-  if (list.length === 0) return [];
-  const step = 7919; // A prime beyond any common divisor with the list's length in practice.
-  const picked = [];
-  for (let i = 0; i < Math.min(count, list.length); i++)
-    picked.push(list[(i * step) % list.length]);
-  return picked;
-}
-
-function dropCaches(level) {
-  writeFileSync('/proc/sys/vm/drop_caches', level);
-}
-
-/** Reads the objects behind the paths, so that only the mount itself is cold. */
-function warmObjects(basedirs) {
-  must('sh', ['-c', 'find "$@" -type f -exec cat {} + > /dev/null', 'sh', ...basedirs]);
-}
-
-const median = (numbers) => {
-  const sorted = [...numbers].sort((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
-};
-
-function makeWorkloads(program, lists, big, basedirs) {
-  const run = (...args) => {
-    const [operations, bytes, seconds] = must(program, args).trim().split(' ').map(Number);
-    return { operations, bytes, seconds };
-  };
-  const walk = (dir) => run('walk', dir);
-  const stat = (dir) => run('stat', dir, lists.stat);
-  const read = (dir) => run('read', dir, lists.read);
-  const forgetNames = () => dropCaches('2');
-  const forgetAll = () => {
-    dropCaches('3');
-    warmObjects(basedirs);
-  };
-  const cold = (name, prepare, work) => ({ name: `${name}, cold`, prepare, run: work });
-  // A warm run comes right after one of the same that is not measured.
-  const warm = (name, work) => ({ name: `${name}, warm`, prepare: work, run: work });
-  return [
-    cold('walk + stat', forgetNames, walk),
-    warm('walk + stat', walk),
-    cold(`${lists.statCount} stats by path`, forgetNames, stat),
-    warm(`${lists.statCount} stats by path`, stat),
-    cold(`open+read ${lists.readCount} small files`, forgetAll, read),
-    warm(`open+read ${lists.readCount} small files`, read),
-    ...(big === undefined
-      ? []
-      : [
-          warm(`read ${big.megabytes} MB file`, (dir) => run('big', join(dir, big.path))),
-          warm(`touch ${big.megabytes} MB by mmap`, (dir) => run('touch', join(dir, big.path))),
-        ]),
-  ].filter((workload) => workload.name.includes(options.only));
-}
-
-function writeLists(program, reference) {
-  const files = must(program, ['files', reference]).split('\n').filter(Boolean);
-  const sized = files.map((path) => ({ path, size: statSync(join(reference, path)).size }));
-  const small = sized.filter((file) => file.size > 0 && file.size <= SMALL_BYTES);
-  const largest = sized.reduce((a, b) => (b.size > a.size ? b : a), { size: 0 });
-  const write = (name, paths) => {
-    const file = join(folder, name);
-    writeFileSync(file, paths.map((path) => `${path}\n`).join(''));
-    return file;
-  };
-  const stat = pick(files, options.quick ? 2_000 : STATS);
-  const read = pick(
-    small.map((file) => file.path),
-    options.quick ? 1_000 : READS,
-  );
-  const lists = {
-    stat: write('stat.list', stat),
-    statCount: stat.length,
-    read: write('read.list', read),
-    readCount: read.length,
-  };
-  const big =
-    largest.size >= 1 << 20
-      ? { path: largest.path, megabytes: Math.round(largest.size / 1e6) }
-      : undefined;
-  return { lists, big, files: files.length };
-}
-
-function measure(mounts, workloads) {
-  const samples = new Map();
-  for (let round = 0; round < rounds; round++) {
-    for (const workload of workloads) {
-      for (let turn = 0; turn < mounts.length; turn++) {
-        const mount = mounts[(turn + round) % mounts.length];
-        workload.prepare(mount.directory);
-        const { seconds } = workload.run(mount.directory);
-        const key = `${workload.name}\n${mount.name}`;
-        samples.set(key, [...(samples.get(key) ?? []), seconds]);
-      }
+/** Mounts each kind. A kind that cannot be mounted is a fact with a reason, not a failure. */
+async function mountEach(kinds, source, corpus, folder) {
+  const [mounts, facts] = [[], []];
+  for (const kind of kinds) {
+    showProgress(`mounting ${kind.name}`);
+    try {
+      if (kind.storage === 'squashfs' && mounts.length > 0)
+        await addSquashfs(source, mounts[0], corpus, folder);
+      mounts.push(await mountAs(kind, source, join(folder, `mount-${kind.name}`)));
+      facts.push({ name: kind.name, is: kind.is });
+    } catch (error) {
+      if (isStopping()) throw error;
+      facts.push({ name: kind.name, is: kind.is, reason: error.message });
     }
-    process.stderr.write(`round ${round + 1} of ${rounds}\n`);
   }
-  return workloads.map(({ name }) => ({
-    workload: name,
-    mounts: mounts.map((mount) => {
-      const seconds = samples.get(`${name}\n${mount.name}`);
-      return {
-        name: mount.name,
-        seconds,
-        median: median(seconds),
-        min: Math.min(...seconds),
-        max: Math.max(...seconds),
-      };
-    }),
-  }));
+  return { mounts, facts };
 }
 
-function printTable(rows, mounts) {
-  const cell = (text) => text.padEnd(34);
-  const number = (seconds) => seconds.toPrecision(3);
-  console.log(
-    `\n${'seconds: median (min..max) ratio'.padEnd(38)}${mounts.map((m) => cell(m.name)).join('')}`,
-  );
-  for (const row of rows) {
-    const reference = row.mounts[0].median;
-    const cells = row.mounts.map((entry, i) => {
-      const range = `${number(entry.median)} (${number(entry.min)}..${number(entry.max)})`;
-      return cell(i === 0 ? range : `${range} x${(entry.median / reference).toFixed(2)}`);
-    });
-    console.log(row.workload.padEnd(38) + cells.join(''));
-  }
+/** Everything that is measured on the mounts, in the order of the table. */
+async function measureMounts(mounts, corpus, folder, { rounds, only, quick }) {
+  const wanted = ({ name, moreNames = [] }) =>
+    [name, ...moreNames].some((row) => row.includes(only));
+  const tasks = [
+    ...workloadsOf(corpus),
+    startTask(corpus, folder),
+    pageCacheTask(corpus, folder),
+  ].filter(wanted);
+  const measured = await measureInRounds(tasks, mounts, rounds);
+  // After the workloads, so that the daemons have done some work.
+  const memory = measureMemory(mounts).filter(wanted);
+  const idleSeconds = quick ? 1 : 10;
+  const idle = wanted({ name: idleName(idleSeconds) })
+    ? [await measureIdle(mounts, idleSeconds)]
+    : [];
+  return [...measured, ...memory, ...idle];
 }
 
-function describeMachine() {
-  const commit = spawnSync('git', ['rev-parse', '--short', 'HEAD'], {
-    cwd: root,
-    encoding: 'utf8',
+/** What the daemons logged: a problem that no workload has seen is one all the same. */
+function complaintsOf(mounts) {
+  return mounts.flatMap((mount) => {
+    const lines = mount.complaints?.() ?? [];
+    return lines.length === 0 ? [] : [`${mount.name} logged ${lines.length} lines: ${lines[0]}`];
   });
-  return {
-    cpu: `${cpus().length} x ${cpus()[0]?.model ?? 'unknown'}`,
-    kernel: release(),
-    node: process.version,
-    commit: commit.status === 0 ? commit.stdout.trim() : 'none',
-    date: new Date().toISOString(),
-    command: `npm run bench -- ${process.argv.slice(2).join(' ')}`.trim(),
+}
+
+async function measure(folder, options) {
+  const started = performance.now();
+  const [machine, loadBefore] = [describeMachine(), loadavg()];
+  const program = join(folder, 'workload');
+  const source = join(root, 'test/bench/workload.c');
+  await run('cc', ['-O2', '-Wall', '-Wextra', '-o', program, source]);
+  showProgress('making the image');
+  const corpus = { ...(await makeCorpus(folder, options, program)), program };
+  const { image, basedirs } = corpus;
+  const files = {
+    image,
+    basedirs,
+    squashfs: { reason: 'there is no mount to make a squashfs of' },
+    second: { image: corpus.big.second, basedirs },
   };
+  const kinds = kindsOf(options.modes, options.threads);
+  const { mounts, facts } = await mountEach(kinds, files, corpus, folder);
+  if (mounts.length === 0) throw new Error(`nothing could be mounted: ${facts[0].reason}`);
+  const peers = options.peers.map(({ name, directory }) => peerMount(name, directory, files));
+  const all = [...mounts, ...peers];
+  const measurements = await measureMounts(all, corpus, folder, options);
+  const problems = complaintsOf(mounts);
+  const ours = mounts.find((mount) => mount.kind.isOurs)?.kind;
+  problems.push(...(await unmountAll()));
+  if (options.scale) {
+    const scaled = mounts
+      .map(({ kind }) => kind)
+      .filter((kind) => kind.name === 'kernel' || kind === ours);
+    try {
+      measurements.push(...(await measureScale(scaled, folder, program, options)));
+    } catch (error) {
+      // What is measured already is worth keeping.
+      if (isStopping()) throw error;
+      problems.push(`scale: ${error.message}`);
+    }
+  }
+  return {
+    format: resultFormat,
+    machine,
+    loadBefore,
+    loadAfter: loadavg(),
+    seconds: (performance.now() - started) / 1000,
+    rounds: options.rounds,
+    quick: options.quick,
+    image: { source: corpus.source, bytes: corpus.bytes, entries: corpus.entries },
+    mounts: [...facts, ...peers.map(({ name, kind }) => ({ name, is: kind.is }))],
+    measurements,
+    problems,
+  };
+}
+
+/** Measures in a directory of its own and leaves nothing behind. */
+async function measureAndCleanUp(options) {
+  const folder = mkdtempSync(join(tmpdir(), 'composefs-bench-'));
+  chmodSync(folder, 0o755);
+  try {
+    return await measure(folder, options);
+  } finally {
+    showProgress('');
+    const problems = await unmountAll();
+    for (const problem of problems) console.error(`bench: ${problem}`);
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function readResult(path) {
+  let result;
+  try {
+    result = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new UsageError(`--report ${path}: ${error.message}`);
+  }
+  if (result.format !== resultFormat)
+    throw new UsageError(`--report ${path}: not a result of npm run bench -- --json`);
+  return result;
+}
+
+/** Finds out before the work whether its result can be written. */
+function prepareOutput(name, path) {
+  if (path === undefined) return;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    accessSync(dirname(path), constants.W_OK);
+  } catch (error) {
+    throw new UsageError(`--${name} ${path}: ${error.message}`);
+  }
 }
 
 async function main() {
-  if (process.getuid() !== 0) throw new Error('needs root: it mounts and drops caches');
-  await setup(['bench']);
-  let { image, basedir: basedirs } = options;
-  if (image === undefined) {
-    const { makeBenchImage } = await importTypeScript('test/bench/bench-image.ts');
-    ({ image, basedirs } = makeBenchImage(makeDirectory('image'), options.quick));
+  const options = parseOptions(process.argv.slice(2));
+  if (options.help) return void process.stdout.write(help);
+  prepareOutput('json', options.json);
+  prepareOutput('svg', options.svg);
+  let result;
+  if (options.report === undefined) {
+    if (process.getuid() !== 0) throw new Error('needs root: it mounts and drops caches');
+    await setup(['bench']);
+    result = await measureAndCleanUp(options);
+    process.stdout.write(toText(result));
+  } else {
+    result = readResult(options.report);
+    process.stdout.write(toMarkdown(result));
   }
-  const program = join(folder, 'workload');
-  must('cc', ['-O2', '-o', program, join(root, 'test/bench/workload.c')]);
-  const mounts = [
-    { name: 'kernel', directory: mountKernel(image, basedirs) },
-    ...options.modes.split(',').map((mode) => ({
-      name: `ours, ${mode}`,
-      directory: mountOurs(mode, image, basedirs),
-    })),
-    ...options.peer.map((text) => {
-      const [name, directory] = text.split('=', 2);
-      return { name, directory };
-    }),
-  ];
-  const { lists, big, files } = writeLists(program, mounts[0].directory);
-  const machine = describeMachine();
-  for (const [key, value] of Object.entries(machine)) console.log(`${key.padEnd(8)} ${value}`);
-  console.log(`image    ${options.image ?? 'made for this run'}, ${files} regular files`);
-  const rows = measure(mounts, makeWorkloads(program, lists, big, basedirs));
-  printTable(rows, mounts);
   if (options.json !== undefined)
-    writeFileSync(
-      options.json,
-      `${JSON.stringify({ machine, files, rounds, rows }, undefined, 2)}\n`,
-    );
+    writeFileSync(options.json, `${JSON.stringify(result, undefined, 2)}\n`);
+  if (options.svg !== undefined) writeFileSync(options.svg, drawChart(result));
+  if (options.report !== undefined) return;
+  const failed = result.measurements.some(({ cells }) => cells.some((cell) => cell.failed));
+  if (failed || result.problems.length > 0) process.exitCode = 1;
 }
 
-function cleanUp() {
-  for (let step = undo.pop(); step !== undefined; step = undo.pop()) {
-    try {
-      step();
-    } catch (error) {
-      console.error(`bench: ${error.message}`);
-    }
-  }
-}
-
-for (const signal of ['SIGINT', 'SIGTERM'])
+// A second signal changes nothing: unmounting must come to its end.
+let stopped;
+for (const [signal, code] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+])
   process.on(signal, () => {
-    cleanUp();
-    process.exit(130);
+    stopped ??= { code, why: `stopped by ${signal}` };
+    stop(stopped.why);
   });
 try {
   await main();
 } catch (error) {
-  console.error(`bench: ${error.message}`);
-  process.exitCode = 1;
-} finally {
-  cleanUp();
+  // A stopped run fails with whatever was killed then, which is not what its user wants to know.
+  console.error(`bench: ${stopped?.why ?? error.message}`);
+  process.exitCode = stopped?.code ?? (error instanceof UsageError ? 2 : 1);
 }
