@@ -9,10 +9,9 @@ namespace composefs {
 
 namespace {
 
-// A look takes half a microsecond. One that takes longer than this let somebody else run.
-constexpr int64_t kCrowdedNs = 20'000;
-// So many failures in a row are usual at the pauses between two uses of the mount.
-constexpr uint32_t kFailuresAllowed = 4;
+// Failures are usual at the pauses between two uses of the mount. So many in a row mean that
+// requests come too slowly to be waited for.
+constexpr uint32_t kFailuresAllowed = 8;
 constexpr uint32_t kPauseMin = 16;
 constexpr uint32_t kPauseMax = 1024;
 
@@ -32,19 +31,12 @@ bool Polling::Begin(Crew* crew) {
   }
   if (adaptive_ && crew != nullptr && !crew->BeginPolling()) return false;
   deadline_ns_ = 0;
-  crowded_ = false;
   return true;
 }
 
 bool Polling::GoOn() {
   const int64_t now = MonotonicNs();
-  if (deadline_ns_ == 0) {
-    deadline_ns_ = now + limit_ns_;
-  } else if (adaptive_ && now - looked_ns_ > kCrowdedNs) {
-    crowded_ = true;
-    return false;
-  }
-  looked_ns_ = now;
+  if (deadline_ns_ == 0) deadline_ns_ = now + limit_ns_;
   if (now >= deadline_ns_) return false;
   sched_yield();
   return true;
@@ -57,9 +49,7 @@ void Polling::End(Crew* crew, bool found) {
     failures_ = 0;
     return;
   }
-  // Somebody else wants the CPU: sleeping is better than taking turns with it.
-  failures_ += crowded_ ? 2 : 1;
-  if (failures_ <= kFailuresAllowed) return;
+  if (++failures_ <= kFailuresAllowed) return;
   const uint32_t doublings = std::min(failures_ - kFailuresAllowed, 7u);
   pause_ = std::min(kPauseMin << doublings, kPauseMax);
 }

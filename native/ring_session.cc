@@ -238,6 +238,10 @@ int RingSession::Exchange(size_t reply_length) {
     const int length = ReadDevice();
     if (length != kGoOn) return length;
   }
+  if (reply_length > 0 && !device_is_ready_) {
+    const int error = LookForRequest();
+    if (error < 0) return error;
+  }
   for (;;) {
     // One call sends the last reply and waits for the next request.
     if (ring_.has_prepared() || (ring_.Peek(0) == nullptr && !device_is_ready_)) {
@@ -253,6 +257,17 @@ int RingSession::Exchange(size_t reply_length) {
     const int length = ReadDevice();
     if (length != kGoOn) return length;
   }
+}
+
+/** After a reply: sends it, and keeps the CPU from falling asleep while that pays. 0 or -errno. */
+int RingSession::LookForRequest() {
+  if (!polling_.Begin(nullptr)) return 0;
+  do {
+    const int error = EnterOnce(0);
+    if (error < 0) return error;
+  } while (ring_.Peek(0) == nullptr && polling_.GoOn());
+  polling_.End(nullptr, ring_.Peek(0) != nullptr);
+  return 0;
 }
 
 /** 0, also when it has to be tried again; or -errno. */

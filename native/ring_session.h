@@ -12,6 +12,7 @@
 
 #include "fd_guard.h"
 #include "io_ring.h"
+#include "polling.h"
 #include "session.h"
 
 namespace composefs {
@@ -44,6 +45,8 @@ class RingSession {
   int Exchange(size_t reply_length);
   /** The caller has checked that [at, at + length) lies in the buffer. */
   int ReadObject(Fd fd, off_t offset, size_t length, size_t at) const;
+  void SetPolling(int microseconds) { polling_.Set(int64_t{microseconds} * 1000, false); }
+  void PollAdaptively(int microseconds) { polling_.Set(int64_t{microseconds} * 1000, true); }
   void Close();
 
   /**
@@ -93,6 +96,7 @@ class RingSession {
 
   int RegisterSlots(std::span<const uint32_t> queues, bool reads_device);
   int EnterOnce(unsigned completions);
+  int LookForRequest();
   void Command(uint32_t slot, uint32_t operation);
   void Poll(int fd, uint64_t what);
   void Commit(uint32_t slot, size_t reply_length);
@@ -114,6 +118,7 @@ class RingSession {
   std::vector<Slot> slots_;
   uint32_t current_ = 0;
   bool device_is_ready_ = false;
+  Polling polling_;
 
   struct Answered {
     uint32_t slot;

@@ -76,6 +76,16 @@ napi_value ReadObjectCall(napi_env env, napi_callback_info info) {
                                              static_cast<size_t>(length), static_cast<size_t>(at)));
 }
 
+template <void (RingSession::*Method)(int)>
+napi_value PollingCall(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  Wrapped* wrapped = Unwrap(env, args);
+  if (wrapped == nullptr) return nullptr;
+  const auto microseconds = static_cast<int>(args.Integer(0, 0, 1000));
+  if (args.ok()) (wrapped->session.*Method)(microseconds);
+  return nullptr;
+}
+
 napi_value CloseCall(napi_env env, napi_callback_info info) {
   const Arguments args(env, info);
   Wrapped* wrapped = Unwrap(env, args);
@@ -132,8 +142,12 @@ napi_value ProbeCall(napi_env env, napi_callback_info) {
 
 void Register(napi_env env, napi_value exports) {
   const napi_property_descriptor methods[] = {
-      js::Method("open", OpenCall), js::Method("exchange", ExchangeCall),
-      js::Method("readObject", ReadObjectCall), js::Method("close", CloseCall)};
+      js::Method("open", OpenCall),
+      js::Method("exchange", ExchangeCall),
+      js::Method("readObject", ReadObjectCall),
+      js::Method("setPolling", PollingCall<&RingSession::SetPolling>),
+      js::Method("pollAdaptively", PollingCall<&RingSession::PollAdaptively>),
+      js::Method("close", CloseCall)};
   napi_value session = nullptr;
   napi_define_class(env, "RingSession", NAPI_AUTO_LENGTH, Construct, nullptr, std::size(methods),
                     methods, &session);

@@ -133,7 +133,10 @@ export const STORED_OUTCOME = { FAILED: 0, ADDED: 1, PRESENT: 2, PRESENT_BUT_WRO
 export const SLOT_UNIT = 0x4_0000;
 
 /** What a serving thread needs of either kind of session. */
-export type ServingSession = Pick<NativeSession, 'exchange' | 'readObject' | 'close'>;
+export type ServingSession = Pick<
+  NativeSession,
+  'exchange' | 'readObject' | 'setPolling' | 'pollAdaptively' | 'close'
+>;
 
 /**
  * Requests over io_uring (Linux 6.14). It has several slots, each with a request and a reply buffer of

@@ -5,7 +5,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { errnoName } from '../errors.ts';
 import type { Problem } from '../filesystem/problems.ts';
-import { loadNative } from '../native.ts';
+import { loadNative, type ServingSession } from '../native.ts';
 import { Control, ControlState } from './control.ts';
 import { Dispatcher } from './dispatch.ts';
 import { prepareRingServing, prepareServing, type RingServing } from './serving.ts';
@@ -15,7 +15,7 @@ import { traceToPort } from './trace.ts';
 import type { WorkerMessage, WorkerSetup } from './worker-setup.ts';
 
 /** How long to look for the next request, while that pays. See docs/performance.md. */
-const ADAPTIVE_POLLING_MICROSECONDS = 50;
+const ADAPTIVE_POLLING_MICROSECONDS = 300;
 
 const port = parentPort;
 if (port === null) throw new Error('worker.ts runs only as a worker thread of the daemon');
@@ -28,6 +28,7 @@ if (control.waitForStart() === ControlState.SERVE) serve(control.deviceOf(setup.
 
 function serve(device: number): void {
   const { session, slots } = prepare(device);
+  choosePolling(session);
   const dispatcher = new Dispatcher(reportBug, setup.trace ? traceToPort(post) : undefined);
   post({ kind: 'serving' });
   const end = serveSession(session, slots, dispatcher, (text) =>
@@ -46,12 +47,16 @@ function prepare(device: number): RingServing {
   }
   const { session, slot } = prepareServing(native, setup, device, report, deferrals);
   const joined = session.join(setup.wakeDescriptor);
-  if (joined < 0)
+  if (joined < 0) {
     throw new Error(`the serving threads cannot share the device: ${errnoName(joined)}`);
-  if (setup.pollingMicroseconds === undefined)
-    session.pollAdaptively(ADAPTIVE_POLLING_MICROSECONDS);
-  else session.setPolling(setup.pollingMicroseconds);
+  }
   return { session, slots: [slot] };
+}
+
+function choosePolling(session: ServingSession): void {
+  const { pollingMicroseconds } = setup;
+  if (pollingMicroseconds !== undefined) session.setPolling(pollingMicroseconds);
+  else session.pollAdaptively(ADAPTIVE_POLLING_MICROSECONDS);
 }
 
 function deferralsOf(device: number): Deferrals {

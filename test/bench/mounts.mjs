@@ -14,8 +14,19 @@ export const modes = {
   open: [],
   passthrough: ['--data', 'passthrough'],
   read: ['--verify-at', 'read'],
+  overlay: ['--data', 'overlay', '--verity', 'off'],
+  io_uring: ['--transport', 'io_uring'],
   'fuse-native': ['--transport', 'fuse-native'],
 };
+
+/** Runs a command while the kernel offers FUSE over io_uring, which is off unless somebody wants it. */
+const withRings = [
+  'sh',
+  '-c',
+  'p=/sys/module/fuse/parameters/enable_uring; was=$(cat $p) && echo Y > $p || exit 1; ' +
+    '"$@"; code=$?; echo $was > $p; exit $code',
+  'sh',
+];
 
 const endTimeoutMs = 10_000;
 const lookAroundMs = 2_000;
@@ -56,9 +67,10 @@ function ourKind(mode, threads) {
     steps({ image, basedirs }, folder, mountpoint) {
       const log = ['--log-level', 'warn', '--log-file', join(folder, 'log')];
       const stores = basedirs.flatMap((path) => ['--basedir', path]);
-      const ours = join(root, 'dist/cli/composefs-fuse.js');
-      const command = [process.execPath, ours, ...stores, ...options, ...log, image, mountpoint];
-      return [{ at: mountpoint, command }];
+      const ours = join(root, 'dist/cli/composefs-fuse');
+      const command = [ours, ...stores, ...options, ...log, image, mountpoint];
+      const isRing = options.includes('io_uring');
+      return [{ at: mountpoint, command: isRing ? [...withRings, ...command] : command }];
     },
   };
 }
