@@ -29,6 +29,7 @@ class Polling {
   int64_t limit_ns_ = 0;
   bool adaptive_ = false;
   int64_t deadline_ns_ = 0;
+  int64_t yielded_ns_ = 0;
   /** Without success, in a row. */
   uint32_t failures_ = 0;
   /** Replies after which not to look. */
