@@ -57,6 +57,7 @@ class Walk {
     this.errors++;
     switch (-status) {
       case Errno.EUCLEAN:
+      case Errno.EBADMSG:
       case Errno.EIO:
       case Errno.EINVAL:
       case Errno.ENAMETOOLONG:

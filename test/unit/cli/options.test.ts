@@ -185,6 +185,7 @@ describe('the transport', () => {
     [[], 'auto'],
     [['--transport', 'auto'], 'auto'],
     [['--transport=device', '--data', 'passthrough'], 'device'],
+    [['--transport', 'io_uring'], 'io_uring'],
     [['--transport', 'fuse-native'], 'fuse-native'],
     [['-o', 'ro,transport=fuse-native'], 'fuse-native'],
     [['-o', 'transport=fuse-native', '--transport', 'device'], 'device'],
@@ -198,7 +199,15 @@ describe('the transport', () => {
     [['-o', 'transport'], 'mount option transport needs a value: transport=…'],
     [
       ['--transport', 'fuse-native', '-o', 'data=passthrough'],
-      '--data passthrough demands --transport device',
+      '--data passthrough demands another --transport: fuse-native has none',
+    ],
+    [
+      ['--transport', 'fuse-native', '--data', 'overlay', '--basedir', '/o'],
+      '--data overlay demands another --transport: fuse-native has none',
+    ],
+    [
+      ['--transport', 'fuse-native', '-o', 'auto_unmount'],
+      '-o auto_unmount demands another --transport: fuse-native has none',
     ],
   ])('%j is refused', (args, message) => {
     expect(refusal(...args)).toContain(message);

@@ -172,12 +172,12 @@ describeWith([needsFuse], 'OPEN, where the kernel may read objects by itself', (
         buildImage(directory({ plain: external(content.length, { redirect: '/o' }) })),
         { basedirs: [basedir], passthrough: 'where-guarded', fileTable },
       );
-      native.destroyFileTable(fileTable);
       const nodeid = canned.resolve('plain');
       const { error, handle, openFlags } = canned.open(nodeid);
       expect([error, openFlags]).toEqual([0, CACHED]);
       expect(canned.problems).toMatchObject([{ kind: 'passthrough', nid: 0 }]);
       canned.release(nodeid, handle);
+      native.destroyFileTable(fileTable);
     });
 
     it('is no problem where passthrough is not allowed at all', () => {
