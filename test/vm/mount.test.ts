@@ -56,6 +56,17 @@ for (const kernel of kernelNames) {
         // Proof that the kernel's mount did verify.
         expect(guest.result('verity=require without fs-verity')).toBe('EIO');
       });
+
+      test('shows the same with an overlayfs of ours', () => {
+        const compared = guest.result('overlayfs of ours') as Compared;
+        expect(compared).toEqual({ entries: 212, differences: [] });
+      });
+
+      test('has that overlayfs refuse objects without fs-verity', () => {
+        expect(guest.result('overlayfs of ours, objects')).toEqual([4096, 'EIO']);
+        const refused = guest.result('overlayfs of ours without fs-verity') as [number, string];
+        expect(refused).toEqual([4, expect.stringMatching(/^composefs-fuse: .*fs-verity.*\n$/)]);
+      });
     },
   );
 }

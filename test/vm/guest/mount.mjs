@@ -19,6 +19,7 @@ import {
   must,
   ours,
   outcome,
+  run,
   runCases,
   walk,
 } from './harness.mjs';
@@ -46,8 +47,8 @@ function writeSource(source) {
 }
 
 /** Our mount, what it shows, and its clean end. */
-async function look(image, basedirs) {
-  const mount = mountOurs(image, basedirs);
+async function look(image, basedirs, ...options) {
+  const mount = mountOurs(image, basedirs, ...options);
   const table = readFileSync('/proc/self/mounts', 'utf8').trimEnd().split('\n');
   const line = table.map((text) => text.split(' ')).find((words) => words[1] === mount.mountpoint);
   const tree = walk(mount.mountpoint);
@@ -79,10 +80,20 @@ const cases = {
   },
 };
 
-async function compareWithKernel(image, basedirs, options) {
+async function compareWithKernel(image, basedirs, options, ...ourOptions) {
   const expected = walk(mountKernel(image, basedirs, options));
-  const { tree } = await look(image, basedirs);
+  const { tree } = await look(image, basedirs, ...ourOptions);
   return { entries: tree.size, differences: differences(expected, tree) };
+}
+
+const withOverlayfs = ['--data', 'overlay', '--verity', 'require'];
+
+/** What reading an external file through an overlayfs of ours comes to. */
+async function readWithOverlayfs(basedir) {
+  const mount = mountOurs(image, [basedir], ...withOverlayfs);
+  const result = outcome(() => readFileSync(join(mount.mountpoint, '4096')).length);
+  await mount.unmount();
+  return result;
 }
 
 if (input.everyKind !== undefined) {
@@ -95,6 +106,21 @@ if (input.everyKind !== undefined) {
       must('cp', '-r', `${store}/.`, copy);
       const mountpoint = mountKernel(image, [copy], { verity: 'require' });
       return outcome(() => readFileSync(join(mountpoint, '4096')).length);
+    },
+    'overlayfs of ours': () =>
+      compareWithKernel(image, [store], { verity: 'require' }, ...withOverlayfs),
+    'overlayfs of ours, objects': async () => {
+      // On the same filesystem, but what is copied has no fs-verity.
+      const copy = join(disk, 'copy');
+      must('cp', '-r', `${store}/.`, copy);
+      return [await readWithOverlayfs(store), await readWithOverlayfs(copy)];
+    },
+    'overlayfs of ours without fs-verity': () => {
+      const copy = folder();
+      must('cp', '-r', `${store}/.`, copy);
+      const [command, ...args] = ours('composefs-fuse', ...withOverlayfs, '--basedir', copy);
+      const { code, stderr } = run(command, [...args, image, folder()]);
+      return [code, stderr];
     },
   });
 }
