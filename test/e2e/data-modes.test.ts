@@ -5,7 +5,7 @@ import { chownSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { flip } from '../support/attacks.mjs';
-import { python, runCommand } from '../support/command.ts';
+import { python, runCommand, waitUntil } from '../support/command.ts';
 import { eventsOf } from '../support/daemon-log.ts';
 import { talkTo } from '../support/dialogue.ts';
 import { directory } from '../support/image-nodes.ts';
@@ -63,7 +63,7 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
       const mapped = await runCommand(python, ['-I', '-c', map, path]);
       expect(mapped.stdout).toBe(createHash('sha256').update(content).digest('hex'));
     }
-    expect(requestsOf(mount)).toMatch(/ OPEN /);
+    await waitUntil('OPEN is logged', () => / OPEN /.test(requestsOf(mount)));
     expect(requestsOf(mount)).not.toMatch(/ READ /);
     expect(await mount.unmount()).toBe(0);
   });
@@ -73,7 +73,8 @@ with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT
       const args = ['--log-level', 'trace', '--verify-engine', 'user', ...options];
       const mount = await mountForeground(scope, { ...sample(), args });
       expect(await read(join(mount.mountpoint, 'object'))).toMatchObject({ code: 0 });
-      expect(requestsOf(mount)).toMatch(/ READ /);
+      // The log comes through another thread.
+      await waitUntil('READ is logged', () => / READ /.test(requestsOf(mount)));
       expect(await mount.unmount()).toBe(0);
     }
   });
