@@ -50,6 +50,7 @@ describeWith(needs, 'over io_uring', () => {
       },
       args: [...ring, ...args],
       minimumEntries: 300,
+      deviceOnly: true,
       ...(args.length > 0 && { seenBy: ['root'] }),
     });
   }
