@@ -2,6 +2,7 @@
 
 #include <linux/fsverity.h>
 #include <linux/fuse.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -49,6 +50,8 @@ constexpr const char* kDevicePath = "/dev/fuse";
 // The kernel copies one page of mount options and cuts the rest off without a word.
 constexpr size_t kMountDataMax = 4095;
 constexpr size_t kPathMax = 4096;
+// What read(2) on the device asks for at least: FUSE_MIN_READ_BUFFER.
+constexpr size_t kSmallestRequestBuffer = 8192;
 // openat2 says EAGAIN when a rename elsewhere made its check of the path inconclusive.
 constexpr int kOpenAttempts = 8;
 // O_NONBLOCK and O_NOCTTY: if a FIFO or terminal takes the file's place after it was looked at, the
@@ -180,6 +183,15 @@ int Duplicate(Fd fd) {
   if (kind == Kind::kNone || kind == Kind::kGuardedObject) return -EBADF;
   return HandOut(FdGuard(fcntl(fd.number, F_DUPFD_CLOEXEC, 0)),
                  kind == Kind::kSessionDevice ? Kind::kDevice : kind);
+}
+
+int IsUnmounted(Fd device) {
+  if (!IsDevice(device)) return -EBADF;
+  pollfd state = {device.number, POLLIN, 0};
+  // A connected device must not be read: a request would be lost.
+  if (poll(&state, 1, 0) < 0 || (state.revents & POLLERR) == 0) return 0;
+  uint8_t request[kSmallestRequestBuffer];
+  return read(device.number, request, sizeof request) < 0 && errno == ENODEV ? 1 : 0;
 }
 
 int CloseDescriptor(Fd fd) {

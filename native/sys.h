@@ -22,6 +22,8 @@ int Wake(Fd wake);
 int OpenDevice();
 int CloneDevice(Fd device);
 int Duplicate(Fd fd);
+/** 1 if the connection has ended because its filesystem is gone; 0 or -errno. */
+int IsUnmounted(Fd device);
 int CloseDescriptor(Fd fd);
 int Mount(const std::string& source, const std::string& target, const std::string& type,
           uint32_t flags, const std::string& data, Fd device);

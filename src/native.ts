@@ -252,6 +252,11 @@ export interface NativeAddon {
   cloneDevice(deviceFd: number): number;
   /** A second, independently owned number for the same open file (F_DUPFD_CLOEXEC). */
   duplicate(fd: number): number;
+  /**
+   * 1 if the filesystem of the device's connection is gone, whoever unmounted it; 0 while it is there,
+   * also when the connection was aborted. Never takes a request away. Or -EBADF.
+   */
+  isUnmounted(deviceFd: number): number;
   /** Closes a descriptor that the addon handed out. 0, or -EBADF for any other number. */
   closeDescriptor(fd: number): number;
   /**

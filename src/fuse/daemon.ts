@@ -352,6 +352,8 @@ export class Daemon implements MountService {
 
   #unmount(mount: FuseMount): void {
     const mountpoint = this.#mountpoint;
+    // Whatever has its numbers in the mount table by now is somebody else's.
+    if (this.#native.isUnmounted(mount.device) === 1) return;
     if (unmountFuse(this.#native, mount, mountpoint, false) === 0) return;
     const errno = unmountFuse(this.#native, mount, mountpoint, true);
     if (errno !== 0) {
