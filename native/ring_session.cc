@@ -31,7 +31,13 @@ constexpr size_t kArgumentsAt = 48;
 
 constexpr size_t kInHeaderSize = 40;
 constexpr size_t kOutHeaderSize = 16;
+constexpr size_t kOpcodeAt = 4;
+constexpr size_t kErrorAt = 4;
 constexpr size_t kUniqueAt = 8;
+// By the device nobody waits for what becomes of these. By a ring the kernel sends one and waits
+// for it when it cannot use an entry of READDIRPLUS.
+constexpr uint32_t kForget = 2;
+constexpr uint32_t kBatchForget = 42;
 
 // What a completion is about; smaller numbers are slots.
 constexpr uint64_t kDevice = uint64_t{1} << 32;
@@ -220,8 +226,9 @@ bool RingSession::Answer(Fd device, std::span<const uint8_t> reply) {
 
 int RingSession::Exchange(size_t reply_length) {
   if (!ring_.is_open()) return -EBADF;
-  if (reply_length > 0 && current_ < device_slot()) {
-    Commit(current_, reply_length);
+  if (current_ < device_slot() && (reply_length > 0 || !slots_[current_].takes_reply)) {
+    if (!slots_[current_].takes_reply) WriteHeader(current_, 0);
+    Commit(current_, std::max(reply_length, kOutHeaderSize));
   } else if (reply_length > 0) {
     const ssize_t written = write(device_.get(), ReplyOf(current_).data(), reply_length);
     if (written < 0 && errno != ENOENT && errno != ENODEV) return kWriteFailed - errno;
@@ -301,6 +308,14 @@ int RingSession::Take(const io_uring_cqe& completion) {
   return IsEnd(completion.res) ? kGoOn : kWriteFailed + completion.res;
 }
 
+/** The reply of a slot without a body. */
+void RingSession::WriteHeader(uint32_t slot, int32_t error) {
+  const Bytes reply = ReplyOf(slot);
+  memset(reply.data(), 0, kOutHeaderSize);
+  memcpy(reply.data() + kErrorAt, &error, sizeof error);
+  memcpy(reply.data() + kUniqueAt, &slots_[slot].unique, sizeof slots_[slot].unique);
+}
+
 /** Puts the request of a slot together. */
 int RingSession::Receive(uint32_t index) {
   Slot& slot = slots_[index];
@@ -314,14 +329,12 @@ int RingSession::Receive(uint32_t index) {
     slot.unique = Load<uint64_t>(header.header + kUniqueAt);
     slot.is_open = true;
   }
+  const auto opcode = Load<uint32_t>(header.header + kOpcodeAt);
+  slot.takes_reply = opcode != kForget && opcode != kBatchForget;
   if (length > request.size() || length < kInHeaderSize + header.payload_size ||
       arguments_length > sizeof header.arguments) {
     // Larger than any request about a tree that cannot be changed: as the device answers those.
-    const int32_t error = -EIO;
-    const Bytes reply = ReplyOf(index);
-    memset(reply.data(), 0, kOutHeaderSize);
-    memcpy(reply.data() + 4, &error, sizeof error);
-    memcpy(reply.data() + kUniqueAt, &slot.unique, sizeof slot.unique);
+    WriteHeader(index, -EIO);
     Commit(index, kOutHeaderSize);
     return kGoOn;
   }

@@ -84,6 +84,9 @@ class RingSession {
     std::array<uint64_t, 4> vectors;
     uint64_t unique = 0;
     uint16_t queue = 0;
+    /** False for a request that JavaScript has no answer to and the kernel wants back all the same.
+     */
+    bool takes_reply = true;
     /** The request is with JavaScript. */
     bool is_open = false;
   };
@@ -99,6 +102,7 @@ class RingSession {
   int LookForRequest();
   void Command(uint32_t slot, uint32_t operation);
   void Poll(int fd, uint64_t what);
+  void WriteHeader(uint32_t slot, int32_t error);
   void Commit(uint32_t slot, size_t reply_length);
   void CommitAnswers();
   int Take(const io_uring_cqe& completion);
