@@ -19,8 +19,8 @@ namespace composefs {
 
 /**
  * A slot is one request in service, with a request and a reply buffer of its own: as many per queue
- * as requests may be open at a time, and a last one for the device, by which FORGET, INTERRUPT and
- * whatever was asked before the queues were there still come.
+ * as requests may be open at a time, and a last one for the device, by which INTERRUPT, nearly
+ * every FORGET and whatever was asked before the queues were there still come.
  */
 class RingSession {
  public:

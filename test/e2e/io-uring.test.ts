@@ -4,11 +4,13 @@
 import { chmodSync, chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { python, mustRun, runCommand, within } from '../support/command.ts';
+import { ImageEntry } from '../../src/image-reader/entry.ts';
+import { Image } from '../../src/image-reader/image.ts';
+import { python, mustRun, runCommand, waitUntil, within } from '../support/command.ts';
 import { eventsOf } from '../support/daemon-log.ts';
 import { compareWithKernel } from '../support/differential.ts';
 import { buildImage } from '../support/image-builder.ts';
-import { directory, type TestNode } from '../support/image-nodes.ts';
+import { directory, file, type TestNode } from '../support/image-nodes.ts';
 import { detach, mountOurs, type OurMount, ourCommand, runOurs } from '../support/mounts.ts';
 import { ObjectFolder, patternBytes } from '../support/object-folder.ts';
 import {
@@ -56,6 +58,22 @@ describeWith(needs, 'over io_uring', () => {
   }
 });
 
+/** An image with an entry `sub` that leads back to its root, and a file behind it. */
+function imageWithLoop(): Uint8Array {
+  const bytes = buildImage(directory({ a: file('a'), sub: directory({}), z: file('z') }));
+  const image = Image.open(bytes);
+  const wanted = Buffer.alloc(8);
+  wanted.writeBigUInt64LE(BigInt(ImageEntry.root(image).child('sub')!.nid));
+  const replacement = Buffer.alloc(8);
+  replacement.writeBigUInt64LE(BigInt(image.rootNid));
+  // The first one is in the root's list; the next would be the directory's own `.`.
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).set(
+    replacement,
+    Buffer.from(bytes).indexOf(wanted),
+  );
+  return bytes;
+}
+
 /** Folders with files of many sizes, and the same as plain files. */
 function stressTree(scope: Scope): { image: string; basedirs: string[]; source: string } {
   const folder = scope.directory();
@@ -87,6 +105,21 @@ describeWith(needs, 'io_uring', () => {
     expect(Number(mountedEvent(mount)!['threads'])).toBeGreaterThan(0);
     expect(await mount.unmount()).toBe(0);
     expect(complaintsOf(mount)).toEqual([]);
+  });
+
+  test('goes on after an entry that the kernel does not take', async () => {
+    // It then sends a FORGET by the ring, and waits until that is given back.
+    const image = join(scope.directory(), 'image.cfs');
+    writeFileSync(image, imageWithLoop());
+    const mount = await mountOverRing(scope, { image, args: ['--log-level', 'trace'] });
+    const { stdout } = await runCommand('ls', ['-l', mount.mountpoint], { timeoutMs: 5_000 });
+    expect(stdout).toMatch(/ a\n/);
+    expect(stdout).toMatch(/ z\n/);
+    const wasForgotten = (): boolean =>
+      eventsOf(mount).some(({ msg }) => / FORGET /.test(String(msg)));
+    await waitUntil('FORGET is logged', wasForgotten);
+    for (let i = 0; i < 3; i++) await mustRun('stat', [join(mount.mountpoint, `a`)]);
+    expect(await mount.unmount()).toBe(0);
   });
 
   test('is not used where the device is asked for', async () => {
