@@ -8,10 +8,13 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <list>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -42,6 +45,8 @@ class FileTable {
 
   /** Allows passthrough on the connection of `device`, which the table takes over. */
   void AllowPassthrough(Fd device);
+  /** Allows Preload on the connection of `device`, which the table takes over. */
+  void AllowPreload(Fd device);
 
   /** Opens the file if its object is known, and the same as when it was put in. Else -ENOENT. */
   FileAnswer Acquire(uint64_t nid);
@@ -56,6 +61,16 @@ class FileTable {
 
   /** Ends one Acquire or Insert. 0 or -EBADF. */
   int Release(uint64_t nid);
+
+  /**
+   * Puts the whole content of a file that was just acquired or inserted into the kernel's page
+   * cache, through `memory`, which is as large as the file: it then need not ask for it. Only if
+   * the caller is the only one who has the file open, and nobody had since Unload. Whether the
+   * kernel took it.
+   */
+  bool Preload(uint64_t nid, uint64_t nodeid, std::span<uint8_t> memory);
+  /** The kernel has forgotten the file, with what it had cached of it. */
+  void Unload(uint64_t nid);
 
   /** Closes what is idle, and what is open as soon as it is released. Neither is acquired again. */
   void Forget();
@@ -77,13 +92,18 @@ class FileTable {
     int backing_id;
     uint32_t opens;
     bool is_stale;
+    bool is_preloaded;
+    /** Whoever opens the file meanwhile waits: see Preload. */
+    bool is_preloading;
     /** Descriptors that were replaced while the file was open. */
     std::vector<int> retired;
   };
   using Files = std::list<File>;
 
-  FileAnswer Open(Files::iterator file);
-  FileAnswer Replace(Files::iterator file, int fd, const sys::ObjectFacts& facts);
+  using Lock = std::unique_lock<std::mutex>;
+
+  FileAnswer Open(Lock& lock, Files::iterator file);
+  FileAnswer Replace(Lock& lock, Files::iterator file, int fd, const sys::ObjectFacts& facts);
   void Close(Files::iterator file);
   void CloseIdle();
   void Evict();
@@ -93,6 +113,11 @@ class FileTable {
 
   std::mutex mutex_;
   Fd device_ = {kNoFd};
+  /** Shared with who writes to it when it is taken away. */
+  std::shared_ptr<const Fd> preload_device_;
+  std::condition_variable preloaded_;
+  /** How many files are preloaded; Unload has nothing to look for where none is. */
+  std::atomic<uint32_t> preloads_ = 0;
   size_t open_max_, idle_max_;
   size_t descriptors_ = 0;
   uint32_t evictions_ = 0;

@@ -10,6 +10,7 @@
 #include <span>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
 #include "file_table.h"
 #include "js.h"
@@ -23,6 +24,8 @@ using js::ToValue;
 
 using Table = std::shared_ptr<FileTable>;
 
+/** PRELOAD_MAX of src/native.ts. */
+constexpr double kPreloadMax = 1 << 20;
 constexpr size_t kFactWords = std::tuple_size_v<sys::ObjectFacts>;
 
 class Tables {
@@ -40,7 +43,10 @@ class Tables {
   bool Remove(double number) {
     const Table table = Find(number);  // Destroyed after the lock is free.
     // Those who still hold the table must not keep the connection alive, and its callers waiting.
-    if (table != nullptr) table->AllowPassthrough({kNoFd});
+    if (table != nullptr) {
+      table->AllowPassthrough({kNoFd});
+      table->AllowPreload({kNoFd});
+    }
     const std::lock_guard lock(mutex_);
     return tables_.erase(static_cast<uint32_t>(number)) > 0;
   }
@@ -63,6 +69,8 @@ struct OpenFiles {
   std::span<const int64_t> facts;
   std::span<int64_t> backing;
   js::Pins<2> arrays;
+  /** Of a file that is preloaded. */
+  std::vector<uint8_t> content;
 };
 
 void FinalizeFiles(napi_env env, void* memory, void*) {
@@ -78,6 +86,7 @@ napi_value CreateCall(napi_env env, napi_callback_info info) {
   return ToValue(env, AllTables().Add(std::make_shared<FileTable>(open_max, idle_max)));
 }
 
+template <void (FileTable::*Method)(Fd)>
 napi_value AllowCall(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   const double number = args.Integer(0, 0, UINT32_MAX);
@@ -87,7 +96,7 @@ napi_value AllowCall(napi_env env, napi_callback_info info) {
   const Kind kind = KindOf(device.number);
   const bool is_device = kind == Kind::kDevice || kind == Kind::kSessionDevice;
   const int copy = table == nullptr || !is_device ? -EBADF : sys::Duplicate(device);
-  if (copy >= 0) table->AllowPassthrough({copy});
+  if (copy >= 0) (table.get()->*Method)({copy});
   return ToValue(env, std::min(copy, 0));
 }
 
@@ -109,7 +118,7 @@ napi_value ConstructFiles(napi_env env, napi_callback_info info) {
   if (facts.size() < kFactWords) args.FailRange(1);
   if (backing.empty()) args.FailRange(2);
   if (!args.ok()) return nullptr;
-  auto files = std::make_unique<OpenFiles>(OpenFiles{std::move(table), facts, backing, {}});
+  auto files = std::make_unique<OpenFiles>(OpenFiles{std::move(table), facts, backing, {}, {}});
   if (!files->arrays.Add(env, args[1]) || !files->arrays.Add(env, args[2]) ||
       napi_wrap(env, args.self(), files.get(), FinalizeFiles, nullptr, nullptr) != napi_ok) {
     files->arrays.Release(env);
@@ -169,6 +178,28 @@ napi_value ReleaseCall(napi_env env, napi_callback_info info) {
   return args.ok() ? ToValue(env, files->table->Release(nid)) : nullptr;
 }
 
+napi_value PreloadCall(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  OpenFiles* files = FilesOf(env, args);
+  if (files == nullptr) return nullptr;
+  const uint64_t nid = Nid(args);
+  const auto nodeid = static_cast<uint64_t>(args.Integer(1, 0, js::kTwoTo53));
+  const auto size = static_cast<size_t>(args.Integer(2, 1, kPreloadMax));
+  if (!args.ok()) return nullptr;
+  if (files->content.size() < size) files->content.resize(size);
+  const std::span<uint8_t> memory(files->content.data(), size);
+  return ToValue(env, files->table->Preload(nid, nodeid, memory) ? 1 : 0);
+}
+
+napi_value UnloadCall(napi_env env, napi_callback_info info) {
+  Arguments args(env, info);
+  const OpenFiles* files = FilesOf(env, args);
+  if (files == nullptr) return nullptr;
+  const uint64_t nid = Nid(args);
+  if (args.ok()) files->table->Unload(nid);
+  return nullptr;
+}
+
 napi_value ForgetCall(napi_env env, napi_callback_info info) {
   Arguments args(env, info);
   const OpenFiles* files = FilesOf(env, args);
@@ -197,6 +228,8 @@ void RegisterTable(napi_env env, napi_value exports) {
       js::Method("acquireAny", AcquireCall<&FileTable::AcquireAny>),
       js::Method("insert", InsertCall),
       js::Method("release", ReleaseCall),
+      js::Method("preload", PreloadCall),
+      js::Method("unload", UnloadCall),
       js::Method("forget", ForgetCall),
       js::Method("trim", TrimCall),
       js::Method("backingError", BackingErrorCall)};
@@ -205,7 +238,8 @@ void RegisterTable(napi_env env, napi_value exports) {
                     methods, &files);
   const napi_property_descriptor properties[] = {
       js::Method("createFileTable", CreateCall),
-      js::Method("allowPassthrough", AllowCall),
+      js::Method("allowPassthrough", AllowCall<&FileTable::AllowPassthrough>),
+      js::Method("allowPreload", AllowCall<&FileTable::AllowPreload>),
       js::Method("destroyFileTable", DestroyCall),
       {"OpenFiles", nullptr, nullptr, nullptr, nullptr, files, napi_enumerable, nullptr}};
   napi_define_properties(env, exports, std::size(properties), properties);

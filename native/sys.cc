@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <syslog.h>
 
 #include <algorithm>
@@ -347,6 +348,21 @@ int OpenBacking(Fd device, Fd object) {
 int CloseBacking(Fd device, uint32_t backing_id) {
   if (!IsDevice(device)) return -EBADF;
   return Check(ioctl(device.number, FUSE_DEV_IOC_BACKING_CLOSE, &backing_id));
+}
+
+int StoreInCache(Fd device, uint64_t nodeid, std::span<const uint8_t> content) {
+  if (!IsDevice(device)) return -EBADF;
+  struct {
+    fuse_out_header header;
+    fuse_notify_store_out store;
+  } message = {};
+  message.header.len = static_cast<uint32_t>(sizeof message + content.size());
+  message.header.error = FUSE_NOTIFY_STORE;  // A notification has its code there, and no request.
+  message.store.nodeid = nodeid;
+  message.store.size = static_cast<uint32_t>(content.size());
+  const iovec parts[] = {{&message, sizeof message},
+                         {const_cast<uint8_t*>(content.data()), content.size()}};
+  return writev(device.number, parts, 2) < 0 ? -errno : 0;
 }
 
 void Syslog(int priority, const std::string& line) {

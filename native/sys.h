@@ -39,6 +39,8 @@ int64_t Seek(Fd object, int64_t offset, uint32_t whence);
 int MeasureVerity(Fd file, std::span<uint8_t> digest);
 int OpenBacking(Fd device, Fd object);
 int CloseBacking(Fd device, uint32_t backing_id);
+/** Gives the kernel the first bytes of a file. 0 or -errno. */
+int StoreInCache(Fd device, uint64_t nodeid, std::span<const uint8_t> content);
 int UseHugePages(std::span<uint8_t> memory);
 void Syslog(int priority, const std::string& line);
 

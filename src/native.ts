@@ -70,6 +70,14 @@ export interface NativeOpenFiles {
   insert(nid: number, fd: number, passthrough: number): number;
   /** Ends one `acquire` or `insert`. 0 or -EBADF. */
   release(nid: number): number;
+  /**
+   * Puts the whole content of a file of `sizeBytes` (1 to PRELOAD_MAX) that was just acquired or
+   * inserted into the kernel's page cache. 1; or 0 if that was not allowed (see allowPreload), would
+   * not be safe because others have the file open, was done since `unload`, or failed.
+   */
+  preload(nid: number, nodeid: number, sizeBytes: number): number;
+  /** The kernel has forgotten the file. */
+  unload(nid: number): void;
   /** Closes what is idle, and what is open as soon as it is released. */
   forget(): void;
   /** Closes what is idle. 0 if nothing was. */
@@ -77,6 +85,9 @@ export interface NativeOpenFiles {
   /** The errno (negative) of the last refusal of passthrough, or 0. */
   backingError(): number;
 }
+
+/** The largest file that `preload` takes. */
+export const PRELOAD_MAX = 0x10_0000;
 
 /** Compares objects with the digests that lie in one image. */
 export interface NativeObjectVerifier {
@@ -417,6 +428,8 @@ export interface NativeAddon {
   createFileTable(openMax: number, idleMax: number): number;
   /** Allows passthrough on the device's connection, once INIT has been answered. 0 or -errno. */
   allowPassthrough(table: number, deviceFd: number): number;
+  /** Allows `preload` on the device's connection, once INIT has been answered. 0 or -errno. */
+  allowPreload(table: number, deviceFd: number): number;
   /** Closes everything in it when the last thread has let go. 0 or -EBADF. */
   destroyFileTable(table: number): number;
   /** `facts` is the array given to `openObject`, `backing` has one word. */

@@ -175,6 +175,16 @@ export class ComposefsFilesystem {
     return this.#contents.open(this.#file);
   }
 
+  /** After `open` gave a handle: see FileContents.preload. `nodeid` is what the kernel calls the file. */
+  preload(handle: number, nodeid: number): void {
+    this.#contents.preload(this.#file, handle, nodeid);
+  }
+
+  /** The kernel has forgotten an inode and what it had cached of it. */
+  unload(nid: number): void {
+    this.#contents.unload(nid);
+  }
+
   /** After an open: the kernel's name for the object that it may read by itself, or 0. */
   get backingId(): number {
     return this.#contents.backingId;

@@ -50,6 +50,12 @@ export interface ToMeasure {
   sizeBytes: number;
 }
 
+/**
+ * Up to this size a file's content goes to the kernel with its opening, so that reading it costs no
+ * request. See docs/performance.md.
+ */
+const PRELOAD_MAX = 64 * 1024;
+
 /** lseek(2)'s whence. */
 const SEEK_DATA = 3;
 
@@ -92,6 +98,17 @@ export class FileContents {
     if (fd >= 0) this.#verification.countReopened();
     else fd = this.#openAndKeep(file);
     return fd < 0 ? fd : fd + 1;
+  }
+
+  /** After `open` gave a handle: may put the content of a small file, verified, into the kernel's cache. */
+  preload(file: Inode, handle: number, nodeid: number): void {
+    if (handle === NO_OBJECT || file.size === 0 || file.size > PRELOAD_MAX) return;
+    this.#files.preload(file.nid, nodeid, file.size);
+  }
+
+  /** The kernel has forgotten a file and what it had cached of it. */
+  unload(nid: number): void {
+    this.#files.unload(nid);
   }
 
   /** 0 or -EBADF. */

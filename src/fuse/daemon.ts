@@ -136,6 +136,9 @@ export class Daemon implements MountService {
       const overIoUring = this.#transport.kind === 'io_uring';
       const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
+      // Files that the kernel opens by itself are not opened here.
+      const asksToOpen = options.verification.at === 'open' && !this.#isOverlay;
+      if (asksToOpen) this.#native.allowPreload(serving.fileTable, mount.device);
       const transport = this.#transportOf(negotiated);
       const readaheadKiB = raiseReadahead(mount.entry);
       await this.#pool.serve(mount.device, transport);

@@ -8,6 +8,7 @@ import { INTERRUPT_IN, Opcode } from './abi.ts';
 import { getattr, readlink, statfs } from './handlers/attr.ts';
 import { readdir, readdirplus } from './handlers/directory.ts';
 import { lseek, open, read, release } from './handlers/file.ts';
+import { batchForget, forget } from './handlers/forget.ts';
 import { ioctl } from './handlers/ioctl.ts';
 import { lookup } from './handlers/lookup.ts';
 import { getxattr, listxattr } from './handlers/xattr.ts';
@@ -78,9 +79,12 @@ function serve(slot: Slot, opcode: number): number {
     case Opcode.STATFS:
       return statfs(slot);
 
-    // Node ids are a function of the image: there is nothing to forget.
     case Opcode.FORGET:
+      forget(slot);
+      return NO_REPLY;
     case Opcode.BATCH_FORGET:
+      batchForget(slot);
+      return NO_REPLY;
     case Opcode.NOTIFY_REPLY:
       return NO_REPLY;
 

@@ -53,6 +53,19 @@ export class OpenFiles {
     return this.#files.release(nid);
   }
 
+  /**
+   * Gives the kernel the content of a file that was just acquired or inserted, which it then need not
+   * ask for. Does nothing where that would not be safe, or was done since `unload`.
+   */
+  preload(nid: number, nodeid: number, sizeBytes: number): void {
+    this.#files.preload(nid, nodeid, sizeBytes);
+  }
+
+  /** The kernel has forgotten the file. */
+  unload(nid: number): void {
+    this.#files.unload(nid);
+  }
+
   /** Closes what nobody has open. False if there is nothing to close. */
   trim(): boolean {
     return this.#files.trim() !== 0;

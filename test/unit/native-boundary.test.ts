@@ -63,6 +63,7 @@ describe('wrong arguments of functions', () => {
         measureObject: 'rfhg',
         forgetObjects: '',
         allowPassthrough: 'td',
+        allowPreload: 'td',
         destroyFileTable: 't',
         createFileTable: 'ci',
       };
@@ -774,6 +775,8 @@ describe('an OpenFiles', () => {
           acquireAny: ['-2', 1],
           insert: ['-9', 1, 999_999, 1],
           release: ['-9', 1],
+          preload: ['0', 1, 1, 1],
+          unload: ['undefined', 1],
           forget: ['undefined'],
           trim: ['0'],
           backingError: ['0'],
@@ -803,6 +806,12 @@ describe('an OpenFiles', () => {
         }
         for (const fd of [-1, -2, 0.5, Number.NaN, 2 ** 20, 2 ** 31, 2 ** 40, 1e308, Infinity]) {
           attempt('-9', `descriptor ${fd}`, () => files['insert']!(1, fd, 0));
+        }
+        for (const size of [-1, 0, 0.5, 2 ** 20 + 1, 2 ** 32, Number.NaN, Infinity]) {
+          attempt('RangeError', `${size} bytes`, () => files['preload']!(1, 1, size));
+        }
+        for (const nodeid of [-1, 0.5, 2 ** 53 + 2, Number.NaN]) {
+          attempt('RangeError', `nodeid ${nodeid}`, () => files['preload']!(1, nodeid, 1));
         }
         for (let fd = 0; fd < 40; fd++) {
           attempt('-9', `descriptor ${fd}`, () => files['insert']!(1, fd, 0));

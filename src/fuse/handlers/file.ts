@@ -19,6 +19,7 @@ export function open(slot: Slot): number {
   const handle = slot.filesystem.open(slot.nid);
   if (handle < 0) return handle;
   const backingId = handle === NO_OBJECT ? 0 : slot.filesystem.backingId;
+  if (backingId === 0) slot.filesystem.preload(handle, slot.request.nodeid);
   return slot.reply.open(handle, backingId === 0 ? CACHED : PASSTHROUGH, backingId);
 }
 

@@ -61,6 +61,7 @@ describeWith([needsFuse], 'OPEN, where the kernel may read objects by itself', (
           return open(nid, files.insert(nid, fd, 0));
         },
         release: (nid: number) => files.release(nid),
+        preload: (nid: number, nodeid: number, size: number) => files.preload(nid, nodeid, size),
         backingError: () => -refuses,
       };
     }
