@@ -5,6 +5,7 @@ import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { pino, type Logger } from 'pino';
 import { InputError } from './errors.ts';
 import type { LogFormat, LogLevel } from './log-levels.ts';
+import { reasonOf } from './objects/system-errors.ts';
 import type { NativeAddon } from './native.ts';
 
 export type { Logger };
@@ -122,10 +123,11 @@ function openLogFile(path: string): number {
     const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants;
     fd = openSync(path, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o640);
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
-    throw new InputError(`log file ${path} cannot be opened for appending (${reason})`, path, {
-      cause,
-    });
+    throw new InputError(
+      `log file ${path} cannot be opened for appending: ${reasonOf(cause)}`,
+      path,
+      { cause },
+    );
   }
   if (!fstatSync(fd).isFIFO()) return fd;
   closeSync(fd);

@@ -56,6 +56,20 @@ export interface MountSettings {
   logLevel?: LogLevel;
 }
 
+/** All of MountSettings: a word that is misspelt must not mean a mount without it. */
+const SETTINGS: ReadonlySet<string> = new Set<keyof MountSettings>([
+  'basedir',
+  'options',
+  'digest',
+  'verity',
+  'verifyEngine',
+  'verifyAt',
+  'data',
+  'transport',
+  'threads',
+  'logLevel',
+]);
+
 /** Events of a mount. */
 export interface MountEvents {
   /** One line of the server's log, as pino writes it: `level`, `time`, `msg` and facts. */
@@ -130,7 +144,7 @@ export class ComposefsMount extends EventEmitter<MountEvents> implements AsyncDi
  * keeps this process from ending by itself.
  *
  * @throws UsageError, ImageError, ImageDigestError, UnsupportedFeatureError, InputError, MountError or AddonError with
- *   the message that the command would print.
+ *   the message that the command would print, in which a setting has its name there (`--basedir`).
  */
 export async function mount(
   image: string,
@@ -138,6 +152,10 @@ export async function mount(
   settings: MountSettings = {},
 ): Promise<ComposefsMount> {
   if (image === '' || mountpoint === '') throw new UsageError('IMAGE or MOUNTPOINT is empty');
+  const unknown = Object.keys(settings).find((name) => !SETTINGS.has(name));
+  if (unknown !== undefined) {
+    throw new UsageError(`unknown setting ${unknown}; expected ${[...SETTINGS].join(', ')}`);
+  }
   const script = fileURLToPath(new URL('./cli/composefs-fuse.js', import.meta.url));
   const server = spawn(process.execPath, [script, ...commandLine(image, mountpoint, settings)], {
     stdio: ['pipe', 'ignore', 'pipe', 'pipe'],
@@ -165,7 +183,6 @@ export async function mount(
 function commandLine(image: string, mountpoint: string, settings: MountSettings): string[] {
   const basedirs = typeof settings.basedir === 'string' ? [settings.basedir] : settings.basedir;
   const args = ['--foreground', '--log-format', 'json', '--log-level', settings.logLevel ?? 'info'];
-  if (settings.transport !== undefined) args.push('--transport', settings.transport);
   if (settings.threads !== undefined) args.push('--threads', String(settings.threads));
   if (settings.digest !== undefined) args.push(`--digest=${settings.digest}`);
   if (settings.verity !== undefined) args.push(`--verity=${settings.verity}`);

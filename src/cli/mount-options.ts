@@ -263,7 +263,11 @@ export function parseNumber(name: string, text: string, least: number, most: num
 
 /** An fs-verity digest of SHA-256 or SHA-512, in lower case. Throws UsageError. */
 export function parseDigest(name: string, text: string): string {
-  if (/^(?:[0-9a-f]{64}|[0-9a-f]{128})$/i.test(text)) return text.toLowerCase();
+  // As composefs-fuse prints them, but never the digest of one algorithm under the name of another.
+  const match =
+    /^(?:sha256:([0-9a-f]{64})|sha512:([0-9a-f]{128})|([0-9a-f]{64}|[0-9a-f]{128}))$/i.exec(text);
+  const hex = match?.[1] ?? match?.[2] ?? match?.[3];
+  if (hex !== undefined) return hex.toLowerCase();
   throw new UsageError(
     `${name} is ${JSON.stringify(text)}; expected 64 hex digits (SHA-256) or 128 (SHA-512)`,
   );

@@ -67,8 +67,8 @@ Mounts a composefs image through FUSE. Returns when the mount is ready and serve
   --verify-engine NAME  auto (the kernel's fs-verity, else hashing here; the default), kernel, user
   --verify-at WHEN      open (a bad object cannot be opened, the default) or read (a bad block cannot
                         be read, and opening costs no request)
-  --digest HEX          mount only if the image has this fs-verity digest (SHA-256 or SHA-512); makes
-                        --verity require
+  --digest HEX          mount only if the image has this fs-verity digest (64 hex digits of SHA-256 or 128
+                        of SHA-512, also with sha256: or sha512: before them); makes --verity require
   --data MODE           who reads objects: auto (the kernel by itself where that takes no check away, the
                         default), passthrough (the kernel, also objects that are hashed only when they
                         are opened), daemon, overlay (the kernel, through an overlayfs over this
@@ -105,11 +105,12 @@ Mount options:
   suid, dev, noexec     as in mount(8); nosuid and nodev are the default
   fsname=NAME           first column of the mount table (default: IMAGE)
   max_read=BYTES        largest read request
+  context=LABEL, …      SELinux contexts, as in mount(8)
   auto_unmount          unmount also when the daemon is killed (always so with --data overlay)
   nonempty              mount even over another FUSE mount
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
-3 base directory, mountpoint or log file not usable; 4 mounting failed; 5 the image does not have
+3 base directory, mountpoint, log or pid file not usable; 4 mounting failed; 5 the image does not have
 the digest asked for; 70 internal error.
 `;
 
@@ -257,10 +258,10 @@ function transportOf(
     option === undefined ? (mount.transport ?? 'auto') : oneOf('--transport', option, TRANSPORTS);
   if (transport !== 'fuse-native') return transport;
   if (data === 'passthrough' || data === 'overlay') {
-    throw new UsageError(`--data ${data} demands another --transport: fuse-native has none`);
+    throw new UsageError(`--data ${data} is not possible over --transport fuse-native`);
   }
   if (mount.autoUnmount) {
-    throw new UsageError('-o auto_unmount demands another --transport: fuse-native has none');
+    throw new UsageError('-o auto_unmount is not possible over --transport fuse-native');
   }
   return transport;
 }

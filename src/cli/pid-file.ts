@@ -12,6 +12,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { InputError } from '../errors.ts';
+import { reasonOf } from '../objects/system-errors.ts';
 
 /** A pid file has a number and a newline; nothing longer is read. */
 const MAX_BYTES = 32;
@@ -24,7 +25,11 @@ export class PidFile {
     this.#path = path;
     const recorded = this.#read();
     if (recorded !== undefined && recorded !== process.pid && isAlive(recorded)) {
-      throw new InputError(`pid file ${path} belongs to the running process ${recorded}`, path);
+      throw new InputError(
+        `pid file ${path} belongs to the running process ${recorded}; ` +
+          'if that is another program by now, remove the file',
+        path,
+      );
     }
   }
 
@@ -42,10 +47,13 @@ export class PidFile {
       renameSync(temporary, this.#path);
     } catch (cause) {
       rmSync(temporary, { force: true });
-      const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
-      throw new InputError(`pid file ${this.#path} cannot be written (${reason})`, this.#path, {
-        cause,
-      });
+      throw new InputError(
+        `pid file ${this.#path} cannot be written: ${reasonOf(cause)}`,
+        this.#path,
+        {
+          cause,
+        },
+      );
     }
   }
 
@@ -66,7 +74,7 @@ export class PidFile {
       facts = lstatSync(path);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw new InputError(`pid file ${path} cannot be used`, path, { cause });
+      throw new InputError(`pid file ${path} cannot be used: ${reasonOf(cause)}`, path, { cause });
     }
     const text = facts.isFile() && facts.size <= MAX_BYTES ? readFileSync(path, 'latin1') : 'other';
     if (/^\s*$/.test(text)) return undefined;

@@ -124,7 +124,8 @@ export class Daemon implements MountService {
       // The threads load their modules while the image is read.
       const image = await this.#sources.load(imageFile);
       this.#requireOverlay(image, basedirs);
-      this.#workerLog = new WorkerLog(this.#log, new PathFinder(image));
+      const wishesPassthrough = options.data === 'passthrough';
+      this.#workerLog = new WorkerLog(this.#log, new PathFinder(image), wishesPassthrough);
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
       if (this.#isOverlay || options.autoUnmount) this.#guard = this.#startGuard();

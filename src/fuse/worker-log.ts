@@ -20,11 +20,14 @@ const TITLES: Readonly<Record<Problem['kind'], string>> = {
 export class WorkerLog {
   readonly #log: Logger;
   readonly #paths: PathFinder;
+  readonly #wishesPassthrough: boolean;
   readonly #said = new Set<string>();
 
-  constructor(log: Logger, paths: PathFinder) {
+  /** `wishesPassthrough`: it was asked for by name, so that to be without it deserves a warning. */
+  constructor(log: Logger, paths: PathFinder, wishesPassthrough = false) {
     this.#log = log;
     this.#paths = paths;
+    this.#wishesPassthrough = wishesPassthrough;
   }
 
   /** Everything is news again. */
@@ -66,8 +69,14 @@ export class WorkerLog {
     if (this.#said.has(key) || this.#said.size >= MAX_PROBLEMS) return;
     this.#said.add(key);
     // Not about one file.
-    if (problem.kind === 'passthrough') this.#log.info(`${TITLES.passthrough}: ${problem.detail}`);
+    if (problem.kind === 'passthrough') this.#writePassthrough(problem.detail);
     else this.#paths.find(problem.nid, (path) => this.#writeProblem(problem, path));
+  }
+
+  #writePassthrough(detail: string): void {
+    const text = `${TITLES.passthrough}: ${detail}`;
+    if (this.#wishesPassthrough) this.#log.warn(text);
+    else this.#log.info(text);
   }
 
   #writeProblem(problem: Problem, path: string | undefined): void {

@@ -4,7 +4,11 @@
 import { Worker } from 'node:worker_threads';
 import { errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
-import { descriptorLimit } from '../objects/descriptor-limit.ts';
+import {
+  DESCRIPTORS_NEEDED,
+  descriptorLimit,
+  softDescriptorLimit,
+} from '../objects/descriptor-limit.ts';
 import { createFileTable } from '../objects/open-files.ts';
 import { Control } from './control.ts';
 import type { Transport } from './transport.ts';
@@ -12,6 +16,8 @@ import type { ServingSetup, WorkerMessage, WorkerSetup } from './worker-setup.ts
 
 /** Event loop, device, wake and epoll descriptors of one worker. */
 const DESCRIPTORS_PER_WORKER = 12;
+/** With fewer objects open at a time nothing but listing would work. */
+const OPEN_MIN = 8;
 /** So many a mount with two threads needs to be of use; README.md says so. */
 const LEAST_OPEN_FILES = 128;
 /** Beside this file and of its kind: a module, or a bundle beside a bundle. */
@@ -81,7 +87,13 @@ export class WorkerPool {
    */
   start(shared: SharedSetup): ServingSetup {
     const openMax = descriptorLimit() - DESCRIPTORS_PER_WORKER * this.#threads;
-    this.#fileTable = createFileTable(this.#native, Math.max(openMax, 1));
+    if (openMax < OPEN_MIN) {
+      throw cannotStart(
+        `only ${softDescriptorLimit()} open files are allowed; ` +
+          `raise the limit to ${DESCRIPTORS_NEEDED} or more (ulimit -n)`,
+      );
+    }
+    this.#fileTable = createFileTable(this.#native, openMax);
     const serving = { ...shared, fileTable: this.#fileTable, wakeDescriptor: this.#wake };
     for (let index = 0; index < this.#threads; index++) {
       const setup: WorkerSetup = {

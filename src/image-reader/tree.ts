@@ -61,7 +61,8 @@ export class ComposefsImage {
 
   /**
    * All entries, the root first, every directory directly before its children, siblings in byte
-   * order. Hard links appear once for every name. Throws ImageError at the first damage, also for a
+   * order. Hard links appear once for every name. Whiteouts are included, also the 256 that mkcomposefs
+   * puts into every root for old kernels and that no mount shows: see ImageEntry.isWhiteout. Throws ImageError at the first damage, also for a
    * directory that is reached twice, so it ends on any image.
    */
   *walk(): Generator<ImageEntry, void, undefined> {

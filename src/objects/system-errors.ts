@@ -9,3 +9,9 @@ export function describeErrno(errno: number): string {
   const text = entry[1];
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
+
+/** What an exception of node:fs says, for people: `Permission denied`. */
+export function reasonOf(cause: unknown): string {
+  const { errno } = cause as NodeJS.ErrnoException;
+  return errno === undefined ? String(cause) : describeErrno(errno);
+}

@@ -23,8 +23,8 @@ import {
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { root, setup } from '../../scripts/setup.mjs';
+import { benchArguments } from './arguments.mjs';
 import { writeDumpOf } from './generated-dump.mjs';
 
 const timeoutMs = 60_000;
@@ -43,13 +43,11 @@ const phases = [
   ['exit', 'end', 'the command returns'],
 ];
 
-const { values: options } = parseArgs({
-  options: {
-    image: { type: 'string', multiple: true, default: [] },
-    dist: { type: 'string', multiple: true, default: [`now=${join(root, 'dist')}`] },
-    rounds: { type: 'string', default: '15' },
-    json: { type: 'string' },
-  },
+const options = benchArguments(import.meta.url, {
+  image: { type: 'string', multiple: true, default: [] },
+  dist: { type: 'string', multiple: true, default: [`now=${join(root, 'dist')}`] },
+  rounds: { type: 'string', default: '15' },
+  json: { type: 'string' },
 });
 
 const folder = mkdtempSync(join(tmpdir(), 'composefs-bench-'));

@@ -16,7 +16,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { cpus, loadavg, release, tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { benchArguments } from './arguments.mjs';
 import { writeDumpOf } from './generated-dump.mjs';
 
 const root = resolve(import.meta.dirname, '../..');
@@ -31,17 +31,15 @@ const runTimeoutMs = 900_000;
  */
 const statedForC = { fresh: 8.9, present: 1.4, dump: 0.23 };
 
-const { values: options } = parseArgs({
-  options: {
-    tree: { type: 'string' },
-    rounds: { type: 'string' },
-    'long-rounds': { type: 'string', default: '1' },
-    only: { type: 'string', default: '' },
-    work: { type: 'string', default: tmpdir() },
-    dist: { type: 'string', multiple: true, default: [`mkcomposefs=${join(root, 'dist')}`] },
-    json: { type: 'string' },
-    quick: { type: 'boolean', default: false },
-  },
+const options = benchArguments(import.meta.url, {
+  tree: { type: 'string' },
+  rounds: { type: 'string' },
+  'long-rounds': { type: 'string', default: '1' },
+  only: { type: 'string', default: '' },
+  work: { type: 'string', default: tmpdir() },
+  dist: { type: 'string', multiple: true, default: [`mkcomposefs=${join(root, 'dist')}`] },
+  json: { type: 'string' },
+  quick: { type: 'boolean', default: false },
 });
 const { quick } = options;
 const rounds = Number(options.rounds ?? (quick ? 2 : 5));

@@ -125,7 +125,7 @@ sys.stdin.read()`;
   });
 
   test('either serves or says that it cannot, whatever the limit of descriptors', async () => {
-    for (const limit of [24, 32, 40, 48, 56, 64, 80]) {
+    for (const limit of [24, 32, 40, 48, 56, 64, 80, 96, 128]) {
       const args = [...ourCommand, '--basedir', sample.objects.path, sample.image, mountpoint];
       const outcome = await runCommand('bash', [
         '-c',
@@ -134,10 +134,12 @@ sys.stdin.read()`;
         ...args,
       ]);
       if (outcome.code === 0) {
-        await mustRun('ls', [mountpoint]);
+        // Not only names: an object must find a descriptor, too.
+        await mustRun('cmp', [join(mountpoint, 'big'), sample.objects.at('big')]);
         await mustRun('umount', [mountpoint]);
       } else {
         expect(mountAt(mountpoint), `limit ${limit}`).toBeUndefined();
+        expect(limit).toBeLessThan(128);
         // With less than that Node.js itself does not start.
         if (limit >= 64) expect(outcome.stderr).toContain('ulimit -n');
       }

@@ -63,6 +63,14 @@ describeWith(needsOurMount, 'mount()', () => {
     await mount.unmount();
   });
 
+  test('refuses a setting that it does not know', async () => {
+    const misspelt = { ...settings(), verfy: 'require' };
+    await expect(library.mount(sample.image, mountpoint, misspelt)).rejects.toThrow(
+      /^unknown setting verfy; expected basedir, /,
+    );
+    expect(mountAt(mountpoint)).toBeUndefined();
+  });
+
   test('tells of the end when someone else unmounts', async () => {
     const mount = await library.mount(sample.image, mountpoint, settings());
     const ended = once(mount, 'end');

@@ -123,6 +123,8 @@ describe('the digest of the image', () => {
     [['--digest', sha256.toUpperCase()], sha256],
     [['--digest', sha512.replace('abc', 'aBc')], sha512],
     [['-o', `digest=${sha256}`], sha256],
+    [['--digest', `sha256:${sha256}`], sha256],
+    [['-o', `digest=sha512:${sha512}`], sha512],
     [['-o', `digest=${sha512.toUpperCase()},ro`], sha512],
     [['-o', `digest=${sha512}`, '--digest', sha256], sha256],
     [['-o', `digest=${sha512},digest=${sha256}`], sha256],
@@ -158,7 +160,7 @@ describe('the digest of the image', () => {
     `${sha256}${sha256.slice(0, 32)}`,
     sha256.replace('0', 'g'),
     sha256.replace('0', ' '),
-    `sha256:${sha256}`,
+    `sha512:${sha256}`,
     `0x${sha256.slice(2)}`,
     ` ${sha256}`,
     `${sha256}\n`,
@@ -199,15 +201,15 @@ describe('the transport', () => {
     [['-o', 'transport'], 'mount option transport needs a value: transport=…'],
     [
       ['--transport', 'fuse-native', '-o', 'data=passthrough'],
-      '--data passthrough demands another --transport: fuse-native has none',
+      '--data passthrough is not possible over --transport fuse-native: fuse-native has none',
     ],
     [
       ['--transport', 'fuse-native', '--data', 'overlay', '--basedir', '/o'],
-      '--data overlay demands another --transport: fuse-native has none',
+      '--data overlay is not possible over --transport fuse-native: fuse-native has none',
     ],
     [
       ['--transport', 'fuse-native', '-o', 'auto_unmount'],
-      '-o auto_unmount demands another --transport: fuse-native has none',
+      '-o auto_unmount is not possible over --transport fuse-native: fuse-native has none',
     ],
   ])('%j is refused', (args, message) => {
     expect(refusal(...args)).toContain(message);
