@@ -190,6 +190,7 @@ MountOutcome Mount(const Plan& plan) {
   if (!erofs) return outcome;
   const std::string how = outcome.step;
   if (plan.idmap && !Idmap(erofs, plan.idmap)) return {-errno, "idmap", ""};
+  outcome = {-EINVAL, "layers", ""};
   FdGuard overlay;
   if (plan.ways & kDetachedLayers) {
     Directories directories;

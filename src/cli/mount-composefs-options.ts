@@ -123,6 +123,15 @@ export function parseMountCommand(args: readonly string[]): MountCommand {
   };
 }
 
+/** The same arguments without -N, for the process that is in that namespace. */
+export function withoutNamespace(args: readonly string[]): string[] {
+  return parse(args).tokens.flatMap((token) => {
+    if (token.kind === 'positional') return [token.value];
+    if (token.kind !== 'option' || token.name === 'namespace') return [];
+    return token.value === undefined ? [`--${token.name}`] : [`--${token.name}=${token.value}`];
+  });
+}
+
 /** Collects what stands behind all -o of a command line. */
 class OptionReader {
   readonly #isSloppy: boolean;
@@ -219,6 +228,7 @@ function parse(args: readonly string[]) {
       args: [...args],
       allowPositionals: true,
       strict: true,
+      tokens: true,
       options: {
         options: { type: 'string', short: 'o', multiple: true },
         fake: { type: 'boolean', short: 'f' },

@@ -11,7 +11,12 @@ import { resolveMountpoint } from '../fuse/mounting.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { escapeControls } from './escape-controls.ts';
 import { describeError } from './exit.ts';
-import { HELP, type MountRequest, parseMountCommand } from './mount-composefs-options.ts';
+import {
+  HELP,
+  type MountRequest,
+  parseMountCommand,
+  withoutNamespace,
+} from './mount-composefs-options.ts';
 import { type Attempt, climb, type Climb, type Sources } from './mount-ladder.ts';
 import { version } from './version.ts';
 
@@ -38,7 +43,9 @@ async function main(args: readonly string[]): Promise<number> {
 async function mount(native: NativeAddon, request: MountRequest): Promise<number> {
   // As mount(8): what is there already is covered.
   const mountpoint = resolveMountpoint(request.mountpoint, true);
-  const files = new MountSources(native, { ...request, digest: undefined });
+  // Otherwise the digest is the business of the rung that is taken.
+  const digest = request.fake ? request.mount.digest : undefined;
+  const files = new MountSources(native, { ...request, digest });
   const opened: number[] = [];
   try {
     const sources = await open(files, request, opened);
@@ -116,13 +123,6 @@ function enterNamespace(namespace: string, args: readonly string[]): number {
   throw new MountError(
     `mount namespace ${namespace}: nsenter(1) cannot run ${process.execPath} in it`,
     { path: namespace, cause: done.error },
-  );
-}
-
-/** mount(8) passes it as two arguments. */
-function withoutNamespace(args: readonly string[]): string[] {
-  return args.filter(
-    (arg, i) => !/^(?:-N|--namespace)/.test(arg) && !/^(?:-N|--namespace)$/.test(args[i - 1] ?? ''),
   );
 }
 

@@ -9,6 +9,7 @@ import {
   type KernelMountPlan,
   mountByKernel,
   whyNotByKernel,
+  whyNotVerified,
 } from '../kernel-mount/kernel-mount.ts';
 import { isLinux } from '../kernel-mount/linux-version.ts';
 import type { NativeAddon } from '../native.ts';
@@ -25,7 +26,7 @@ const OVERLAYFS = 0x794c7630;
 /** What mounting needs of the system, opened once for all rungs. */
 export interface Sources {
   image: KernelMountPlan['image'];
-  /** Undefined if the kernel's mount is not to be tried. */
+  /** The image file, open for reading. */
   imageFd: number;
   basedirFds: readonly number[];
   idmapFd: number | undefined;
@@ -69,11 +70,17 @@ function rungsOf(native: NativeAddon, request: MountRequest, sources: Sources): 
       byKernel(native, request, sources, policy);
   const rungs: Record<Backend, Rung> = {
     kernel: kernel(mount.verity ?? 'off'),
-    overlay: () => byDaemon(request, 'overlay', 'overlayfs over FUSE'),
+    overlay: async () => {
+      const reason = whyNoOverlay(native, request, sources);
+      return reason === undefined
+        ? byDaemon(request, 'overlay', 'overlayfs over FUSE')
+        : { reason };
+    },
     passthrough: async () => {
       const reason = whyNoPassthrough(request);
+      const data = mount.data === 'passthrough' ? 'passthrough' : 'auto';
       return reason === undefined
-        ? byDaemon(request, mount.data === 'passthrough' ? 'passthrough' : 'auto', 'FUSE')
+        ? byDaemon(request, data, 'FUSE with passthrough of what needs no check by it')
         : { reason };
     },
     fuse: () => byDaemon(request, 'daemon', 'FUSE'),
@@ -117,7 +124,7 @@ async function byKernel(
   return { how: `overlayfs over erofs from ${source}; ${checked}` };
 }
 
-/** What was asked for that an erofs below an overlayfs cannot do. */
+/** What was asked for that only a daemon does, or a mount without overlayfs. */
 function whatOnlyFuseDoes({ mount }: MountRequest): string | undefined {
   if (mount.allowOther === 'no') return 'noallow_other';
   if (mount.verifyEngine === 'user') return 'verify_engine=user';
@@ -126,6 +133,20 @@ function whatOnlyFuseDoes({ mount }: MountRequest): string | undefined {
     return `transport=${mount.transport}`;
   }
   return undefined;
+}
+
+function whyNoOverlay(
+  native: NativeAddon,
+  request: MountRequest,
+  { image, basedirFds }: Sources,
+): string | undefined {
+  const asked = whatOnlyFuseDoes(request);
+  if (asked !== undefined) return `${asked} asks for FUSE alone`;
+  const scope = adminScope(process.pid);
+  if (scope === 'none') return 'it takes root or a user namespace (unshare -Urm --map-auto)';
+  if (policyOf(request, 'overlay') === 'off') return undefined;
+  if (scope === 'namespace') return 'verity: in a user namespace overlayfs checks nothing';
+  return whyNotVerified(native, image, basedirFds);
 }
 
 function whyNoPassthrough({ mount, basedirs }: MountRequest): string | undefined {

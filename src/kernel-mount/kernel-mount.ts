@@ -67,9 +67,18 @@ export function whyNotByKernel(native: NativeAddon, plan: KernelMountPlan): stri
   }
   const unpinned = plan.digest === undefined ? undefined : whyNotPinned(native, plan, plan.digest);
   if (unpinned !== undefined || plan.policy === 'off') return unpinned;
-  const object = objectWithoutVerity(native, plan.image, plan.basedirFds);
+  return whyNotVerified(native, plan.image, plan.basedirFds);
+}
+
+/** Why an overlayfs could not check objects, which have no fs-verity; or undefined. */
+export function whyNotVerified(
+  native: NativeAddon,
+  image: Image,
+  basedirFds: readonly number[],
+): string | undefined {
+  const object = objectWithoutVerity(native, image, basedirFds);
   if (object === undefined) return undefined;
-  return `verity: object ${object} has no fs-verity, without which the kernel checks nothing`;
+  return `verity: object ${object} has no fs-verity, without which overlayfs checks nothing`;
 }
 
 /** The kernel reads the image file all the time, so its fs-verity must guard the file. */
