@@ -99,9 +99,9 @@ async function byKernel(
   sources: Sources,
   policy: VerityPolicy,
 ): ReturnType<Rung> {
-  const asked = whatOnlyFuseDoes(request);
-  if (asked !== undefined) return { reason: `${asked} asks for FUSE` };
   const { mount } = request;
+  const asked = whatNoOverlayDoes(request) ?? (isChosen(mount.transport) ? 'transport' : undefined);
+  if (asked !== undefined) return { reason: `mount option ${asked} asks for FUSE` };
   const plan: KernelMountPlan = {
     ...sources,
     imagePath: request.image,
@@ -124,15 +124,17 @@ async function byKernel(
   return { how: `overlayfs over erofs from ${source}; ${checked}` };
 }
 
-/** What was asked for that only a daemon does, or a mount without overlayfs. */
-function whatOnlyFuseDoes({ mount }: MountRequest): string | undefined {
+/** What was asked for that an overlayfs, whatever it is over, does not do. */
+function whatNoOverlayDoes({ mount }: MountRequest): string | undefined {
   if (mount.allowOther === 'no') return 'noallow_other';
   if (mount.verifyEngine === 'user') return 'verify_engine=user';
   if (mount.verifyAt === 'read') return 'verify_at=read';
-  if (mount.transport !== undefined && mount.transport !== 'auto') {
-    return `transport=${mount.transport}`;
-  }
+  if (mount.transport === 'fuse-native') return 'transport=fuse-native';
   return undefined;
+}
+
+function isChosen(transport: MountRequest['mount']['transport']): boolean {
+  return transport !== undefined && transport !== 'auto';
 }
 
 function whyNoOverlay(
@@ -140,8 +142,8 @@ function whyNoOverlay(
   request: MountRequest,
   { image, basedirFds }: Sources,
 ): string | undefined {
-  const asked = whatOnlyFuseDoes(request);
-  if (asked !== undefined) return `${asked} asks for FUSE alone`;
+  const asked = whatNoOverlayDoes(request);
+  if (asked !== undefined) return `mount option ${asked} asks for FUSE without overlayfs`;
   const scope = adminScope(process.pid);
   if (scope === 'none') return 'it takes root or a user namespace (unshare -Urm --map-auto)';
   if (policyOf(request, 'overlay') === 'off') return undefined;
