@@ -5,7 +5,13 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { mustRun, runCommand } from '../support/command.ts';
 import { compareTrees, showDifferences } from '../support/compare-trees.ts';
-import { mountComposefs, mountpointIn, optionsFor, runHelper } from '../support/mount-composefs.ts';
+import {
+  mountComposefs,
+  mountpointIn,
+  optionsFor,
+  runHelper,
+  verifiableImage,
+} from '../support/mount-composefs.ts';
 import { mountAt, mountKernel, mountTable } from '../support/mounts.ts';
 import {
   describeWith,
@@ -14,7 +20,7 @@ import {
   needsOurMount,
   needsPassthrough,
 } from '../support/requirements.ts';
-import { makeImage, sampleImage, type SampleImage } from '../support/sample-image.ts';
+import { makeImage } from '../support/sample-image.ts';
 import { everyKind } from '../support/sample-trees.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
 import { mutate, mutationOf } from '../support/mutations.ts';
@@ -33,10 +39,10 @@ describeWith(
   'mount.composefs',
   () => {
     const scope = scopeOfEachTest();
-    let sample: SampleImage;
+    let sample: ReturnType<typeof verifiableImage>;
     let mountpoint: string;
     beforeEach(() => {
-      sample = sampleImage(scope);
+      sample = verifiableImage(scope);
       mountpoint = mountpointIn(scope);
     });
 
@@ -46,7 +52,7 @@ describeWith(
       runHelper(['-v', ...optionsFor(sample, ...words), sample.image, mountpoint]);
     async function reads(): Promise<void> {
       expect((await mustRun('cat', [join(mountpoint, 'hello')])).stdout).toBe('hello\n');
-      await mustRun('cmp', [join(mountpoint, 'big'), sample.objects.at('big')]);
+      await mustRun('cmp', [join(mountpoint, 'big'), sample.object]);
     }
     async function digestOf(image: string): Promise<string> {
       const info = join(mountComposefs, '../composefs-info.js');
@@ -106,8 +112,8 @@ describeWith(
         expect(outcome.code).toBe(0);
         const lines = outcome.stderr.trimEnd().split('\n');
         expect(lines).toHaveLength(3);
-        expect(lines[0]).toMatch(/not by kernel: (?:verity: object big|digest: the image) has no/);
-        expect(lines[1]).toMatch(/not by overlay: verity: object big has no fs-verity/);
+        expect(lines[0]).toMatch(/not by kernel: (?:verity: object \S+|digest: the image) has no/);
+        expect(lines[1]).toMatch(/not by overlay: verity: object \S+ has no fs-verity/);
         expect(lines[2]).toMatch(/ by passthrough \(FUSE.*verified\)$/);
         await reads();
         await mustRun('umount', [mountpoint]);
@@ -116,7 +122,7 @@ describeWith(
 
     test('lets no wrong object be read with verity', async () => {
       expect(await mount('verity')).toMatchObject({ code: 0 });
-      const object = sample.objects.at('big');
+      const object = sample.object;
       const bytes = readFileSync(object);
       bytes[bytes.length - 1]! ^= 1;
       writeFileSync(object, bytes);
@@ -127,9 +133,9 @@ describeWith(
     test('refuses a rung that is forced and cannot give what is asked for', async () => {
       const digest = `digest=${await digestOf(sample.image)}`;
       const refusals: [string, RegExp][] = [
-        ['backend=kernel,verity', /kernel: verity: object big has no fs-verity/],
-        ['backend=overlay,verity', /overlay: verity: object big has no fs-verity/],
-        ['backend=overlay,tryverity', /overlay: verity: object big has no fs-verity/],
+        ['backend=kernel,verity', /kernel: verity: object \S+ has no fs-verity/],
+        ['backend=overlay,verity', /overlay: verity: object \S+ has no fs-verity/],
+        ['backend=overlay,tryverity', /overlay: verity: object \S+ has no fs-verity/],
         [`backend=kernel,${digest}`, /kernel: digest: the image has no fs-verity/],
         ['backend=kernel,noallow_other', /kernel: mount option noallow_other asks for FUSE/],
         ['backend=overlay,verify_at=read', /overlay: mount option verify_at=read/],
@@ -182,12 +188,14 @@ describeWith(
     test('maps owners by a user namespace, in the kernel', async () => {
       const made = makeImage(scope, everyKind);
       const script = `
-        unshare --user --map-users 0,70000,4000 --map-groups 0,70000,4000 sleep 30 & holder=$!
+        unshare --user sleep 30 & holder=$!
         until [ "$(readlink /proc/$holder/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do
           kill -0 $holder || exit; sleep 0.02
         done
+        echo 0 70000 4000 >/proc/$holder/uid_map
+        echo 0 70000 4000 >/proc/$holder/gid_map
         "$1" -o "idmap=/proc/$holder/ns/user,basedir=$2" "$3" "$4"; code=$?
-        kill $holder; wait $holder; stat -c '%u %g' "$4"; exit $code`;
+        kill $holder; stat -c '%u %g' "$4"; exit $code`;
       const paths = [mountComposefs, made.objects.path, made.image, mountpoint];
       const outcome = await runCommand('sh', ['-c', script, 'sh', ...paths]);
       expect(outcome.stderr).toBe('');

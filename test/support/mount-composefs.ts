@@ -4,7 +4,9 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Outcome, runCommand } from './command.ts';
 import { detach } from './mounts.ts';
-import type { SampleImage } from './sample-image.ts';
+import { patternBytes, verityDigest } from './object-folder.ts';
+import { directory, file, toHex } from './image-nodes.ts';
+import { makeImage, type SampleImage } from './sample-image.ts';
 import type { Scope } from './scope.ts';
 
 /** The built command: a file that mount(8) can start. */
@@ -29,6 +31,16 @@ export function mountpointIn(scope: Scope): string {
   mkdirSync(mountpoint);
   scope.defer(() => detach(mountpoint));
   return mountpoint;
+}
+
+/** `hello`, and `big`, an object whose digest the image gives and that has no fs-verity. */
+export function verifiableImage(scope: Scope): SampleImage & { object: string } {
+  const big = patternBytes(3_000_000);
+  const sample = makeImage(scope, (objects) =>
+    directory({ hello: file('hello\n'), big: objects.add(big) }),
+  );
+  const hex = toHex(verityDigest(big));
+  return { ...sample, object: sample.objects.at(`${hex.slice(0, 2)}/${hex.slice(2)}`) };
 }
 
 /** Mount options for an image and its objects. */
