@@ -120,8 +120,7 @@ async function byKernel(
   const outcome = await mountByKernel(native, plan);
   if ('reason' in outcome) return outcome;
   const source = outcome.from === 'file' ? 'the image file' : 'a loop device';
-  const checked = policy === 'off' ? 'nothing is verified' : 'objects are verified';
-  return { how: `overlayfs over erofs from ${source}; ${checked}` };
+  return { how: `overlayfs over erofs from ${source}; ${VERIFIES[policy]}` };
 }
 
 /** What was asked for that an overlayfs, whatever it is over, does not do. */
