@@ -8,6 +8,7 @@ import { adminScope } from '../fuse/caller.ts';
 import {
   type KernelMountPlan,
   mountByKernel,
+  whyDistorted,
   whyNotByKernel,
   whyNotVerified,
 } from '../kernel-mount/kernel-mount.ts';
@@ -145,6 +146,8 @@ function whyNoOverlay(
   if (asked !== undefined) return `mount option ${asked} asks for FUSE without overlayfs`;
   const scope = adminScope(process.pid);
   if (scope === 'none') return 'it takes root or a user namespace (unshare -Urm --map-auto)';
+  const distorted = whyDistorted(image);
+  if (distorted !== undefined) return distorted;
   if (policyOf(request, 'overlay') === 'off') return undefined;
   if (scope === 'namespace') return 'verity: in a user namespace overlayfs checks nothing';
   return whyNotVerified(native, image, basedirFds);

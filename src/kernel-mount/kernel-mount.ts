@@ -62,12 +62,17 @@ export function whyNotByKernel(native: NativeAddon, plan: KernelMountPlan): stri
   if (plan.basedirs.length === 0 && plan.upper === undefined) {
     return 'an overlayfs needs a base directory';
   }
-  if (!isLinux(6, 8) && hasEscapedXattrs(plan.image)) {
-    return 'the image has escaped overlay attributes, which overlayfs shows right since Linux 6.8';
-  }
+  const distorted = whyDistorted(plan.image);
+  if (distorted !== undefined) return distorted;
   const unpinned = plan.digest === undefined ? undefined : whyNotPinned(native, plan, plan.digest);
   if (unpinned !== undefined || plan.policy === 'off') return unpinned;
   return whyNotVerified(native, plan.image, plan.basedirFds);
+}
+
+/** Why this kernel's overlayfs would show another tree than the image's; or undefined. */
+export function whyDistorted(image: Image): string | undefined {
+  if (isLinux(6, 8) || !hasEscapedXattrs(image)) return undefined;
+  return 'the image has escaped overlay attributes, which overlayfs shows right since Linux 6.8';
 }
 
 /** Why an overlayfs could not check objects, which have no fs-verity; or undefined. */

@@ -86,8 +86,8 @@ export async function tryLadder(
     for (const wish of wishes) {
       const options = [`basedir=${sample.basedir}`, wish].filter((word) => word !== '').join(',');
       const command = [...as, 'sh', '-c', script, 'sh', mountComposefs, options];
-      const [program = '', ...args] = [...command, sample.image, sample.mountpoint];
-      const { code, stderr } = await runCommand(program, args);
+      const args = [...command.slice(1), sample.image, sample.mountpoint];
+      const { code, stderr } = await runCommand(command[0]!, args);
       const taken = / is mounted on \S+ by (\w+) \((.*); (.*)\)$/m.exec(stderr);
       const refused = stderr.matchAll(/^mount\.composefs: not by (\w+): (.*)$/gm);
       rows.push({
