@@ -7,12 +7,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
 import { exitOf, mustRun, waitUntil } from '../support/command.ts';
+import { ladderTable, tryLadder } from '../support/ladder.mjs';
 import {
-  ladderTable,
   mountComposefs,
   mountpointIn,
   optionsFor,
-  tryLadder,
   verifiableImage,
 } from '../support/mount-composefs.ts';
 import { detach, mountAt, type MountEntry, mountTable } from '../support/mounts.ts';
@@ -57,7 +56,8 @@ describeWith(
       chownSync(mountpoint, 65534, 65534);
       const info = join(mountComposefs, '../composefs-info.js');
       const measured = await mustRun('node', [info, 'measure-file', sample.image]);
-      const rows = await tryLadder(
+      const rows = tryLadder(
+        [mountComposefs],
         {
           image: sample.image,
           basedir: sample.objects.path,

@@ -1,7 +1,7 @@
 // mount.composefs as mount(8) calls it: the type composefs, fstab, mount -a, -f, -N. In a private mount
 // namespace where /sbin has the helper, so that nothing of this machine changes.
 
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { type Outcome, runCommand } from '../support/command.ts';
@@ -10,9 +10,13 @@ import { ObjectFolder, patternBytes } from '../support/object-folder.ts';
 import { buildImage } from '../support/image-builder.ts';
 import { directory, file } from '../support/image-nodes.ts';
 import {
+  asNobody,
   describeWith,
   needsDataLayers,
+  needsFusermount,
   needsKernelComposefs,
+  needsNobody,
+  needsOpenFuse,
   needsOurMount,
 } from '../support/requirements.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
@@ -77,6 +81,23 @@ describeWith(
         expect(outcome.stdout).toBe('hello\n1\n');
         expect(outcome.code).toBe(0);
       }
+    });
+
+    describeWith([needsNobody, needsFusermount, needsOpenFuse], 'by an ordinary user', () => {
+      test('mounts by FUSE what fstab lets users mount, and that user unmounts it', async () => {
+        const options = `${basedir().replaceAll(' ', '\\040')},user,noauto`;
+        const line = `${folder}/image.cfs ${folder}/mnt composefs ${options} 0 0\n`;
+        writeFileSync(join(folder, 'fstab'), line);
+        chownSync(join(folder, 'mnt'), 65534, 65534);
+        const script = `
+          mount --bind fstab /etc/fstab
+          exec ${asNobody.join(' ')} sh -ec '
+            mount "$PWD/mnt"; findmnt -rno FSTYPE,OPTIONS mnt; cat mnt/hello; umount "$PWD/mnt"'`;
+        const outcome = await inNamespace(script);
+        expect(outcome.stderr).toBe('');
+        expect(outcome.stdout).toMatch(/^fuse\.composefs ro,nosuid,nodev,noexec\S*\nhello\n$/);
+        expect(outcome.code).toBe(0);
+      });
     });
 
     test('checks with -f and mounts nothing, also where something is wrong', async () => {
