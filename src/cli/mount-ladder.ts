@@ -81,7 +81,7 @@ function rungsOf(native: NativeAddon, request: MountRequest, sources: Sources): 
       const reason = whyNoPassthrough(request);
       const data = mount.data === 'passthrough' ? 'passthrough' : 'auto';
       return reason === undefined
-        ? byDaemon(request, data, 'FUSE with passthrough of what needs no check by it')
+        ? byDaemon(request, data, 'FUSE, with passthrough where no check is lost')
         : { reason };
     },
     fuse: () => byDaemon(request, 'daemon', 'FUSE'),

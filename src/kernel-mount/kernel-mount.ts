@@ -154,7 +154,7 @@ function explain({ errno, step, said }: MountFailure): string {
       if (errno === -Errno.ENODEV) {
         return `the kernel has no ${filesystem}; try \`modprobe ${filesystem}\``;
       }
-      return `${filesystem} cannot be opened (${words}); it needs Linux 5.10`;
+      return `${filesystem} cannot be used (${words})`;
     }
     case 'loop':
       return `no loop device can be had for the image (${words}); try \`modprobe loop\``;
