@@ -6,7 +6,8 @@
       "sources": [
         "native/addon.cc", "native/content_tree.cc", "native/crew.cc", "native/file_table.cc",
         "native/file_table_addon.cc", "native/files_addon.cc",
-        "native/io_ring.cc", "native/object_guard.cc", "native/object_guard_addon.cc",
+        "native/io_ring.cc", "native/kernel_mount.cc", "native/kernel_mount_addon.cc",
+        "native/loop_device.cc", "native/object_guard.cc", "native/object_guard_addon.cc",
         "native/object_store.cc", "native/overlay_mount.cc", "native/overlay_mount_addon.cc",
         "native/polling.cc", "native/program_pages.cc", "native/ring_session.cc",
         "native/ring_session_addon.cc", "native/scan.cc", "native/session.cc", "native/sys.cc",

@@ -15,6 +15,7 @@
 
 #include "file_table_addon.h"
 #include "files_addon.h"
+#include "kernel_mount_addon.h"
 #include "object_guard_addon.h"
 #include "overlay_mount_addon.h"
 #include "program_pages.h"
@@ -387,6 +388,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   files::Register(env, exports);
   files::RegisterTable(env, exports);
   overlay::Register(env, exports);
+  kernel::Register(env, exports);
   ring::Register(env, exports);
   return exports;
 }

@@ -96,7 +96,7 @@ class Arguments {
   }
 
   napi_env env_;
-  std::array<napi_value, 7> values_;
+  std::array<napi_value, 9> values_;
   napi_value self_ = nullptr;
   bool ok_ = false;
 };

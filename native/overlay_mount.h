@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fd_guard.h"
+#include "fs_context.h"
 
 namespace composefs::overlay {
 
@@ -24,13 +25,7 @@ struct Plan {
   uint32_t attributes;
 };
 
-/** `error` is 0 or -errno; then `step` is what failed, and `said` what the kernel said, if it did.
- */
-struct Outcome {
-  int error = 0;
-  std::string step;
-  std::string said;
-};
+using Outcome = MountOutcome;
 
 /**
  * Blocks on the FUSE mount, so it must run in a thread that does not serve it. On failure the FUSE

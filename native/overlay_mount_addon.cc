@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "fs_context_addon.h"
 #include "js.h"
 #include "overlay_mount.h"
 
@@ -19,34 +20,13 @@ class StackWork final : public js::Work {
   void Run() override { outcome_ = Stack(plan_); }
   napi_value Result(napi_env env) override {
     if (outcome_.error == 0) return js::ToValue(env, 0);
-    napi_value result = nullptr;
-    napi_create_object(env, &result);
-    napi_set_named_property(env, result, "errno", js::ToValue(env, outcome_.error));
-    for (const auto& [name, text] :
-         {std::pair("step", &outcome_.step), std::pair("said", &outcome_.said)}) {
-      napi_value value = nullptr;
-      napi_create_string_utf8(env, text->data(), text->size(), &value);
-      napi_set_named_property(env, result, name, value);
-    }
-    return result;
+    return ToFailure(env, outcome_);
   }
 
  private:
   const Plan plan_;
   Outcome outcome_;
 };
-
-/** NUL-terminated strings to a list; false if the last one does not end. */
-bool Unpack(std::span<const uint8_t> packed, std::vector<std::string>& list) {
-  auto at = packed.begin();
-  while (at != packed.end()) {
-    const auto end = std::find(at, packed.end(), uint8_t{0});
-    if (end == packed.end()) return false;
-    list.emplace_back(at, end);
-    at = end + 1;
-  }
-  return true;
-}
 
 /** stackOverlay(mountpoint, deviceMajor, deviceMinor, options, basedirs, attributes) */
 napi_value StackCall(napi_env env, napi_callback_info info) {
@@ -58,7 +38,7 @@ napi_value StackCall(napi_env env, napi_callback_info info) {
   const std::span<uint8_t> options = args.Bytes(3);
   const std::span<int64_t> basedirs = args.Words(4);
   plan.attributes = static_cast<uint32_t>(args.Integer(5, 0, kWordMax));
-  if (args.ok() && !Unpack(options, plan.options)) args.FailRange(3);
+  if (args.ok() && !UnpackStrings(options, plan.options)) args.FailRange(3);
   if (!args.ok()) return nullptr;
   for (const int64_t number : basedirs) {
     const Fd fd = js::ToDescriptor(static_cast<double>(number));

@@ -1,5 +1,5 @@
 // Puts the daemon into two files beside the command that starts it, one for its main thread and one for
-// its workers. Node.js takes 100 ms to find, read and link 100 modules, and 10 for the same in one file;
+// its workers, and mount.composefs into one. Node.js takes 100 ms to find, read and link 100 modules, and 10 for the same in one file;
 // CommonJS, since that needs no module loader of its own (docs/performance.md, "Start").
 
 import { chmodSync, copyFileSync } from 'node:fs';
@@ -11,7 +11,11 @@ const banner = "const bundleUrl = require('node:url').pathToFileURL(__filename).
 
 await build({
   absWorkingDir: root,
-  entryPoints: { command: 'src/cli/command.ts', worker: 'src/fuse/worker.ts' },
+  entryPoints: {
+    command: 'src/cli/command.ts',
+    worker: 'src/fuse/worker.ts',
+    'mount-composefs': 'src/cli/mount-composefs.ts',
+  },
   outdir: 'dist/cli',
   outExtension: { '.js': '.cjs' },
   bundle: true,
@@ -31,3 +35,4 @@ await build({
 const launcher = join(root, 'dist/cli/composefs-fuse');
 copyFileSync(join(root, 'src/cli/composefs-fuse.sh'), launcher);
 chmodSync(launcher, 0o755);
+chmodSync(join(root, 'dist/cli/mount-composefs.cjs'), 0o755);

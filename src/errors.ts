@@ -14,6 +14,7 @@ export const Errno = {
   ENOMEM: 12,
   EACCES: 13,
   EFAULT: 14,
+  ENOTBLK: 15,
   EBUSY: 16,
   ENODEV: 19,
   ENOTDIR: 20,

@@ -215,8 +215,19 @@ export const MOUNT_ATTR = {
   NOSYMFOLLOW: 0x20_0000,
 } as const;
 
-/** Why there is no overlay. */
-export interface OverlayFailure {
+/** How `mountKernel` may get its layers, each tried in this order. */
+export const KERNEL_WAYS = {
+  /** erofs from the image file (Linux 6.12), and from a loop device. */
+  FILE: 1,
+  LOOP: 2,
+  /** Layers that are mounted nowhere (Linux 6.15), and layers in a mount namespace of their own. */
+  DETACHED: 4,
+  NAMESPACE: 8,
+  ALL: 15,
+} as const;
+
+/** Why there is no mount. */
+export interface MountFailure {
   /** Negative. */
   errno: number;
   /** A system call, the name of an option, `layers`, or what else was tried. */
@@ -298,7 +309,26 @@ export interface NativeAddon {
     options: Uint8Array,
     basedirs: BigInt64Array,
     attributes: number,
-  ): Promise<0 | OverlayFailure> | number;
+  ): Promise<0 | MountFailure> | number;
+  /**
+   * Mounts the image open as `imageFd` as the kernel's own composefs: erofs, with an overlayfs over it
+   * on `mountpoint`, on top of what is there. On the thread pool. The arrays hold strings with a NUL
+   * behind each: `name` or `name=value` (at most 255 bytes) for either filesystem; paths of the base
+   * directories; `upper` is upperdir and workdir, or empty. `idmapFd` is an open user namespace, or
+   * negative; `attributes` are MOUNT_ATTR, `ways` KERNEL_WAYS. errno 0 with the step `file` or `loop`;
+   * or why not, and then nothing is left of it. -EBADF for a descriptor that is no file's.
+   */
+  mountKernel(
+    imageFd: number,
+    mountpoint: string,
+    erofsOptions: Uint8Array,
+    overlayOptions: Uint8Array,
+    basedirs: Uint8Array,
+    upper: Uint8Array,
+    idmapFd: number,
+    attributes: number,
+    ways: number,
+  ): Promise<MountFailure> | number;
   /** A connected AF_UNIX stream pair, [ours, the child's], both close-on-exec; or -errno. */
   socketPair(): [number, number] | number;
   /**

@@ -3,11 +3,16 @@
 
 import { spawn } from 'node:child_process';
 import { Readable } from 'node:stream';
-import { parseReadiness, READY_FD_VARIABLE } from '../fuse/readiness.ts';
+import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
 import { ExitCode, fail } from './exit-code.ts';
 
 /** Runs `script` with `args` detached from this terminal and session, and reports a failure. */
 export async function startInBackground(script: string, args: readonly string[]): Promise<void> {
+  reportReadiness(await startDaemon(script, args));
+}
+
+/** The same without reporting: what the daemon said of its start. It goes on running. */
+export async function startDaemon(script: string, args: readonly string[]): Promise<Readiness> {
   const daemon = spawn(process.execPath, [...process.execArgv, script, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
@@ -26,18 +31,25 @@ export async function startInBackground(script: string, args: readonly string[])
     pipe.on('close', resolve).on('error', resolve);
     daemon.on('error', resolve);
   });
-  if (reportStart(text)) {
-    daemon.unref();
-    return;
-  }
-  fail(`the daemon ended before the mount was ready (${await ended})`, ExitCode.INTERNAL);
+  const readiness = parseReadiness(text);
+  if (readiness?.ready === true) daemon.unref();
+  return (
+    readiness ?? {
+      ready: false,
+      message: `the daemon ended before the mount was ready (${await ended})`,
+      exitCode: ExitCode.INTERNAL,
+    }
+  );
 }
 
-/** Reports what a daemon said of its start, if it did not succeed. False if it said nothing. */
-export function reportStart(text: string): boolean {
+function reportReadiness(readiness: Readiness): void {
+  if (!readiness.ready) fail(readiness.message, readiness.exitCode);
+}
+
+/** Reports what a daemon said of its start, if it did not succeed. */
+export function reportStart(text: string): void {
   const readiness = parseReadiness(text);
-  if (readiness?.ready === false) fail(readiness.message, readiness.exitCode);
-  return readiness !== undefined;
+  if (readiness !== undefined) reportReadiness(readiness);
 }
 
 /** The daemon speaks to nobody, and Node.js takes 70 ms to read the usual certificates. */

@@ -51,6 +51,15 @@ export function emptyMountOptions(): MountOptions {
   };
 }
 
+/** A word that is none of those known here. */
+export class UnknownOptionError extends UsageError {
+  readonly option: string;
+  constructor(option: string, program = 'composefs-fuse') {
+    super(`unknown mount option ${JSON.stringify(option)}; see ${program} --help`);
+    this.option = option;
+  }
+}
+
 /** Words that take a mount flag away again. */
 const FLAG_REMOVERS: Readonly<Record<string, MountFlagName>> = {
   suid: 'nosuid',
@@ -141,7 +150,7 @@ function applyOption(name: string, value: string | undefined, into: MountOptions
   } else if (KERNEL_OPTIONS.has(name)) {
     into.kernelOptions.push(`${name}=${requireValue(name, value)}`);
   } else if (!applyOwnOption(name, value, into) && !isIgnored(name)) {
-    throw new UsageError(`unknown mount option ${JSON.stringify(name)}; see composefs-fuse --help`);
+    throw new UnknownOptionError(name);
   }
 }
 
@@ -225,7 +234,7 @@ function isIgnored(name: string): boolean {
   return ACCEPTED_WITHOUT_EFFECT.has(name) || /^x-/i.test(name);
 }
 
-function requireValue(name: string, value: string | undefined): string {
+export function requireValue(name: string, value: string | undefined): string {
   if (value === undefined || value === '') {
     throw new UsageError(`mount option ${name} needs a value: ${name}=…`);
   }
@@ -281,7 +290,7 @@ export function oneOf<T extends string>(name: string, value: string, allowed: re
 }
 
 /** Splits at `separator` except where a backslash stands before it; keeps the backslashes. */
-function splitEscaped(text: string, separator: string): string[] {
+export function splitEscaped(text: string, separator: string): string[] {
   const parts: string[] = [];
   let part = '';
   for (let i = 0; i < text.length; i++) {
@@ -299,6 +308,7 @@ function splitEscaped(text: string, separator: string): string[] {
   return parts;
 }
 
-function unescape(text: string): string {
+/** Takes the backslashes away that quote something. */
+export function unescape(text: string): string {
   return text.replace(/\\(.)/gs, '$1');
 }

@@ -42,6 +42,11 @@ export class ImageFile {
     prepareMemory?.(new Uint8Array(this.buffer));
   }
 
+  /** The open file, until `load` has read it. */
+  get fd(): number {
+    return this.#fd;
+  }
+
   /**
    * Reads and checks the image. Throws ImageError or UnsupportedFeatureError, naming the file.
    * `prepare` sees the open file before it is read, and what it returns sees what was read before

@@ -60,7 +60,7 @@ export class MountSources {
     const image = await this.#read(file);
     if (basedirs.length === 0 && walkEntries(image, isExternal)) {
       throw new InputError(
-        `image ${path} keeps its files' contents in objects: name their directory with --basedir`,
+        `image ${path} keeps its files' contents in objects: name their directory with --basedir or -o basedir=…`,
         path,
       );
     }

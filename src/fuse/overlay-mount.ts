@@ -11,7 +11,7 @@ import {
   readObjectRef,
   walkEntries,
 } from '../image-reader/index.ts';
-import { MOUNT_ATTR, type NativeAddon, type OverlayFailure } from '../native.ts';
+import { MOUNT_ATTR, type NativeAddon, type MountFailure } from '../native.ts';
 import { ObjectOpener } from '../objects/opener.ts';
 import type { VerityPolicy } from '../objects/verification.ts';
 import { adminScope } from './caller.ts';
@@ -41,6 +41,11 @@ const ATTRIBUTES: Partial<Record<MountFlagName, number>> = {
   nodiratime: MOUNT_ATTR.NODIRATIME,
   nosymfollow: MOUNT_ATTR.NOSYMFOLLOW,
 };
+
+/** MOUNT_ATTR of these flags. */
+export function attributesOf(flags: readonly MountFlagName[]): number {
+  return flags.reduce((all, name) => all | (ATTRIBUTES[name] ?? 0), 0);
+}
 
 /** What an overlayfs made by this process reads its attributes from; undefined if it may make none. */
 export function layerView(): Exclude<TreeView, 'composefs'> | undefined {
@@ -126,7 +131,7 @@ export async function stackOverlay(
     minor,
     pack(overlayOptions(view, policy, mount)),
     BigInt64Array.from(basedirs, BigInt),
-    mount.flags.reduce((all, name) => all | (ATTRIBUTES[name] ?? 0), MOUNT_ATTR.RDONLY as number),
+    attributesOf(mount.flags) | MOUNT_ATTR.RDONLY,
   );
   if (outcome === 0) return { ...fuse, entry: findMount(mount.mountpoint) };
   if (typeof outcome === 'number') return errnoName(outcome);
@@ -156,7 +161,7 @@ function overlayOptions(
   return [`source=${shorten(mount.source)}`, 'ro', ...names, ...verity, ...mount.kernelOptions];
 }
 
-function explain({ errno, step, said }: OverlayFailure, view: TreeView): string {
+function explain({ errno, step, said }: MountFailure, view: TreeView): string {
   const version = view === 'layer' ? '6.5' : '6.16 (in a user namespace)';
   const name = errnoName(errno);
   const words = said === '' ? name : `${name}, ${said}`;
@@ -178,8 +183,8 @@ function explain({ errno, step, said }: OverlayFailure, view: TreeView): string 
   }
 }
 
-/** The end of a long name tells more than its beginning. */
-function shorten(source: string): string {
+/** As fsconfig(2) takes it. The end of a long name tells more than its beginning. */
+export function shorten(source: string): string {
   const bytes = Buffer.from(source);
   if (bytes.length <= MAX_VALUE) return source;
   const ellipsis = '…';
@@ -189,6 +194,7 @@ function shorten(source: string): string {
   return ellipsis + tail.subarray(start).toString();
 }
 
-function pack(options: readonly string[]): Uint8Array {
+/** Strings as the addon takes a list of them. */
+export function pack(options: readonly string[]): Uint8Array {
   return Buffer.from(options.map((option) => `${option}\0`).join(''));
 }

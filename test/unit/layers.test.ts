@@ -48,6 +48,11 @@ const layers: Layer[] = [
     refused: ['../fuse/abi.ts', '../cli/exit.ts', '../log.ts', 'pino'],
   },
   {
+    file: 'src/kernel-mount/probe.ts',
+    allowed: ['../errors.ts', '../native.ts', '../fuse/caller.ts', '../image-reader/index.ts'],
+    refused: ['../fuse/daemon.ts', '../fuse/abi.ts', '../cli/exit.ts', '../log.ts', 'pino'],
+  },
+  {
     file: 'src/source-directory/probe.ts',
     allowed: ['../errors.ts', '../native.ts', '../image-writer/index.ts', '../objects/store.ts'],
     refused: ['../fuse/abi.ts', '../filesystem/x.ts', '../cli/exit.ts', 'pino'],

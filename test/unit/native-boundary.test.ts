@@ -44,6 +44,7 @@ describe('wrong arguments of functions', () => {
         closeDescriptor: 'd',
         mount: 'ssswsm',
         stackOverlay: 'swwnkw',
+        mountKernel: 'dsnnnadww',
         unmount: 'sw',
         receiveDescriptor: 'd',
         openBasedir: 's',
