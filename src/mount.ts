@@ -18,6 +18,7 @@ import {
   UnsupportedFeatureError,
   UsageError,
 } from './errors.ts';
+import type { IdRange } from './filesystem/ownership.ts';
 import type { DataMode } from './fuse/data-mode.ts';
 import type { TransportName } from './fuse/transport-names.ts';
 import type { LogLevel } from './log-levels.ts';
@@ -48,6 +49,18 @@ export interface MountSettings {
   verifyAt?: VerifyAt;
   /** Who reads objects; default `auto`. */
   data?: DataMode;
+  /** User ids of the image that are shown as others; all not named become the overflow id. */
+  uidMap?: readonly IdRange[];
+  /** The same for group ids. */
+  gidMap?: readonly IdRange[];
+  /** Everything is shown as owned by these; not together with a map. */
+  squash?: { uid: number; gid: number };
+  /**
+   * Makes the mount writable: what is written goes to `upperdir`; `workdir` is overlayfs's own, a
+   * directory on the same filesystem. Needs root or a user namespace. See docs/mounting.md.
+   */
+  upperdir?: string;
+  workdir?: string;
   /** How the kernel is served; default `auto`. See docs/transports.md. */
   transport?: TransportName;
   /** Serving threads, 1 to 64. */
@@ -172,6 +185,14 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
   if (settings.data !== undefined) args.push(`--data=${settings.data}`);
   if (settings.transport !== undefined) args.push(`--transport=${settings.transport}`);
+  for (const { image: from, host, count } of settings.uidMap ?? [])
+    args.push(`--uid-map=${from}:${host}:${count}`);
+  for (const { image: from, host, count } of settings.gidMap ?? [])
+    args.push(`--gid-map=${from}:${host}:${count}`);
+  if (settings.squash !== undefined)
+    args.push(`--squash=${settings.squash.uid}:${settings.squash.gid}`);
+  if (settings.upperdir !== undefined) args.push(`--upperdir=${settings.upperdir}`);
+  if (settings.workdir !== undefined) args.push(`--workdir=${settings.workdir}`);
   if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);

@@ -27,6 +27,7 @@ export type SharedSetup = Pick<
   | 'statisticsPath'
   | 'acl'
   | 'view'
+  | 'ownership'
   | 'passthrough'
   | 'verification'
   | 'pollingMicroseconds'

@@ -32,6 +32,7 @@ const filesystem = prepareFilesystem(
     basedirs: [native.openBasedir(basedir)],
     acl: true,
     view: 'composefs',
+    ownership: undefined,
     passthrough: 'never',
     fileTable: native.createFileTable(256, 16),
     verification: {

@@ -43,7 +43,7 @@ describe('wrong arguments of functions', () => {
         duplicate: 'd',
         closeDescriptor: 'd',
         mount: 'ssswsm',
-        stackOverlay: 'swwnkw',
+        stackOverlay: 'swwnkkw',
         unmount: 'sw',
         receiveDescriptor: 'd',
         openBasedir: 's',
