@@ -41,6 +41,7 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const MAX_NAME = 255;
 const DOT = 0x2e;
+const SLASH = 0x2f;
 
 export class ComposefsFilesystem {
   readonly image: Image;
@@ -86,11 +87,13 @@ export class ComposefsFilesystem {
 
   /**
    * Loads the inode that `name[start, start + length)` names in the directory `nid`. 0, -ENOENT,
-   * -ENOTDIR, -ENAMETOOLONG or -EUCLEAN. `.` and `..` work for NFS file handles.
+   * -ENOTDIR, -ENAMETOOLONG or -EUCLEAN. `.` and `..` work for NFS file handles. `/` is `nid` itself, also
+   * of a file: so the kernel calls what it has found by a handle and not by a path, when an overlayfs
+   * above asks whether it is still there. No file has that name.
    */
   lookup(nid: number, name: Uint8Array, start: number, length: number): number {
     if (length > MAX_NAME) return -Errno.ENAMETOOLONG;
-    if (length === 1 && name[start] === DOT) return this.attributes(nid);
+    if (length === 1 && (name[start] === DOT || name[start] === SLASH)) return this.attributes(nid);
     let status = this.#load(nid, this.#directory);
     if (status < 0) return status;
     const child = findChild(this.image, this.#directory, name, start, length);
