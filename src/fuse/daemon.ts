@@ -142,7 +142,12 @@ export class Daemon implements MountService {
       const { fileTable } = serving;
       this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
       const overIoUring = this.#transport.kind === 'io_uring';
-      const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
+      const negotiated = this.#initialise(mount, {
+        posixAcl,
+        stackDepth,
+        overIoUring,
+        withoutHandles: options.writable !== undefined,
+      });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       const transport = this.#transportOf(negotiated);
       const readaheadKiB = raiseReadahead(mount.entry);
