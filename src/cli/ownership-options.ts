@@ -123,7 +123,9 @@ function parseRanges(name: string, text: string): (IdRange & { text: string })[]
   const ranges: (IdRange & { text: string })[] = [];
   for (let i = 0; i < parts.length; i += 3) {
     const three = parts.slice(i, i + 3);
-    const [image = 0, host = 0, count = 0] = three.map((part) => parseId(name, text, part));
+    const [image = 0, host = 0, count = 0] = three.map((part, which) =>
+      parseId(name, text, part, which === 2 ? NO_ID : NO_ID - 1),
+    );
     if (count === 0) {
       throw new UsageError(`${name} is ${JSON.stringify(text)}; COUNT is at least 1`);
     }
@@ -146,12 +148,10 @@ function parseSquash({ name, value }: GivenOption): [uid: number, gid: number] {
   return [uid, gid];
 }
 
-function parseId(name: string, text: string, part: string): number {
-  const id = /^\d{1,10}$/.test(part) ? Number(part) : NO_ID;
-  if (id >= NO_ID) {
-    throw new UsageError(
-      `${name} is ${JSON.stringify(text)}; expected numbers from 0 to ${NO_ID - 1}`,
-    );
+function parseId(name: string, text: string, part: string, most = NO_ID - 1): number {
+  const id = /^\d{1,10}$/.test(part) ? Number(part) : Infinity;
+  if (id > most) {
+    throw new UsageError(`${name} is ${JSON.stringify(text)}; expected numbers from 0 to ${most}`);
   }
   return id;
 }
