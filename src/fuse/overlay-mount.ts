@@ -179,6 +179,9 @@ function overlayOptions({ view, policy, mount }: OverlayWishes, isReadOnly: bool
   ];
 }
 
+const UPPER_NEEDS =
+  'they must be on a writable filesystem with extended attributes that is not an overlayfs itself';
+
 /** Since when the kernel has what each view needs. */
 const VERSIONS: Readonly<Record<TreeView, string>> = {
   composefs: '5.4',
@@ -202,12 +205,12 @@ function explain({ errno, step, said }: OverlayFailure, view: TreeView): string 
     case 'layers':
       return `the kernel does not take the base directories as layers (${words}); it needs Linux ${version}, and before 6.13 at most 12 of them`;
     case 'writable':
-      return `the kernel does not take upperdir and workdir (${words})`;
+      return `the kernel does not take upperdir and workdir (${words}); ${UPPER_NEEDS}`;
     case 'create':
       if (errno === -Errno.ELOOP)
         return 'a base directory or upperdir is given twice, or is inside another one';
       if (!isLayer(view)) {
-        return `the kernel refuses (${words}); upperdir and workdir must be on a writable filesystem with extended attributes that is not an overlayfs itself`;
+        return `the kernel refuses (${words}); ${UPPER_NEEDS}`;
       }
       return `the kernel refuses (${words}); it needs Linux ${version}, and objects on a filesystem that is not stacked twice`;
     default:

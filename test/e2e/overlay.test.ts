@@ -37,6 +37,7 @@ import {
 import { makeImage, sampleImage, type SampleImage } from '../support/sample-image.ts';
 import { everyKind } from '../support/sample-trees.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
+import { userNamespace } from '../support/user-namespace.ts';
 
 const overlay = ['--data', 'overlay', '--verity', 'off'];
 const modes = { background: mountOurs, foreground: mountForeground };
@@ -334,18 +335,7 @@ describeWith(
   () => {
     const scope = scopeOfEachTest();
 
-    /** A command in front of another that runs it as root of a user namespace with all ids. */
-    async function namespace(): Promise<{ pid: number; enter: string[] }> {
-      const holder = talkTo(scope, 'unshare', [
-        ...['--user', '--mount', 'sh', '-c', 'echo there; read -r _'],
-      ]);
-      await holder.hear();
-      for (const map of ['uid_map', 'gid_map'])
-        writeFileSync(`/proc/${holder.pid}/${map}`, '0 0 65536\n');
-      const target = ['--target', String(holder.pid)];
-      const enter = ['nsenter', ...target, '--user', '--mount', '--setuid', '0', '--setgid', '0'];
-      return { pid: holder.pid, enter };
-    }
+    const namespace = () => userNamespace(scope);
 
     test('looks like our mount without it', async () => {
       const sample = makeImage(scope, everyKind);
