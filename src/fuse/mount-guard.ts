@@ -67,14 +67,19 @@ remove_expected() {
     decode "$other_source"
     [ "$found" = "$decoded" ] || return
   fi
+  decode "$place"
+  if [ "$late" ] && stat -f -- "$decoded"; then return; fi
   detach "$place"
 }
 
 [ -z "$id" ] || remove_watched
 [ -n "$place" ] || exit 0
-# A FUSE mount and an overlayfs; and fusermount3 may be at work still.
+# A FUSE mount and an overlayfs.
+late=
 remove_expected && remove_expected
+# fusermount3 may have been at work still; but by then another daemon, too, that lives.
 sleep 1
+late=yes
 remove_expected
 `;
 
