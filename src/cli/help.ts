@@ -66,9 +66,10 @@ Mount options:
   max_read=BYTES        largest read request
   auto_unmount          unmount also when the daemon is killed (always so with --data overlay and
                         --upperdir)
-  nonempty              mount even over another FUSE mount
+  nonempty              mount even over another FUSE mount or overlayfs of ours (not for ordinary users)
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
-3 base directory, mountpoint or log file not usable; 4 mounting failed; 5 the image does not have
+3 base directory, upperdir, workdir,
+mountpoint or log file not usable; 4 mounting failed; 5 the image does not have
 the digest asked for; 70 internal error.
 `;

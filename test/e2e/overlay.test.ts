@@ -319,6 +319,22 @@ describeWith([...needsOurMount, needsDataLayers], 'an overlayfs over our mount',
       expectNothing();
     });
 
+    test('is refused over another one of ours, unless nonempty is given', async () => {
+      const basedir = ['--basedir', sample.objects.path];
+      const first = await mountOurs(scope, { ...sample, mountpoint, args: overlay });
+      for (const mode of [overlay, []]) {
+        const outcome = await mountWith(...mode, ...basedir);
+        expect(outcome.stderr).toMatch(/^composefs-fuse: mountpoint .* is busy: .*-o nonempty\n$/);
+        expect(outcome.code).toBe(3);
+      }
+      const args = [...overlay, '-o', 'nonempty'];
+      const second = await mountOurs(scope, { ...sample, mountpoint, args });
+      await reads(mountpoint);
+      expect(await second.unmount()).toBe(0);
+      await reads(mountpoint);
+      expect(await first.unmount()).toBe(0);
+    });
+
     describeWith([needsNobody], 'for want of privilege', () => {
       test('says what it takes', async () => {
         const args = [...overlay, '--basedir', sample.objects.path, sample.image, mountpoint];
