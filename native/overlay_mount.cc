@@ -22,6 +22,19 @@ bool SetLayers(const FsContext& context, const FdGuard& root, const std::vector<
   return context.Set("lowerdir", layers);
 }
 
+/** False where the kernel takes no such layer. */
+bool SetWritable(const FsContext& context, const std::vector<FdGuard>& writable) {
+  constexpr const char* kNames[] = {"upperdir", "workdir"};
+  for (size_t i = 0; i < writable.size(); i++) {
+    // Linux before 6.13 takes no descriptors.
+    if (!context.Set(kNames[i], writable[i].get()) &&
+        !context.Set(kNames[i], PathOf(writable[i]))) {
+      return false;
+    }
+  }
+  return true;
+}
+
 /** Where the FUSE mount was is the overlay then. False with errno set. */
 bool TakePlace(const FdGuard& overlay, const FdGuard& root, const std::string& mountpoint) {
   const unsigned beneath = kFromEmptyPath | kToEmptyPath | kBeneath;
@@ -59,6 +72,7 @@ Outcome Stack(const Plan& plan) {
     if (!context.Set(option)) return failed(option.substr(0, option.find('=')));
   }
   if (!SetLayers(context, root, plan.data)) return failed("layers");
+  if (!SetWritable(context, plan.writable)) return failed("writable");
   if (!context.Create()) return failed("create");
   const FdGuard overlay(context.Mount(plan.attributes));
   if (!overlay) return failed("fsmount");

@@ -21,6 +21,8 @@ struct Plan {
   std::vector<std::string> options;
   /** Directories of objects, O_PATH. */
   std::vector<FdGuard> data;
+  /** upperdir and workdir, O_PATH; empty without a writable layer. */
+  std::vector<FdGuard> writable;
   /** MOUNT_ATTR_* of <linux/mount.h>. */
   uint32_t attributes;
 };

@@ -28,7 +28,19 @@ class StackWork final : public js::Work {
   Outcome outcome_;
 };
 
-/** stackOverlay(mountpoint, deviceMajor, deviceMinor, options, basedirs, attributes) */
+/** Copies of their own: the caller may close the directories while this is at work. 0 or -errno. */
+int Duplicate(std::span<const int64_t> numbers, std::vector<FdGuard>& copies) {
+  for (const int64_t number : numbers) {
+    const Fd fd = js::ToDescriptor(static_cast<double>(number));
+    if (KindOf(fd.number) != Kind::kBasedir) return -EBADF;
+    FdGuard copy(fcntl(fd.number, F_DUPFD_CLOEXEC, 0));
+    if (!copy) return -errno;
+    copies.push_back(std::move(copy));
+  }
+  return 0;
+}
+
+/** stackOverlay(mountpoint, deviceMajor, deviceMinor, options, basedirs, writable, attributes) */
 napi_value StackCall(napi_env env, napi_callback_info info) {
   js::Arguments args(env, info);
   Plan plan;
@@ -37,17 +49,14 @@ napi_value StackCall(napi_env env, napi_callback_info info) {
   plan.device_minor = static_cast<uint32_t>(args.Integer(2, 0, kWordMax));
   const std::span<uint8_t> options = args.Bytes(3);
   const std::span<int64_t> basedirs = args.Words(4);
-  plan.attributes = static_cast<uint32_t>(args.Integer(5, 0, kWordMax));
+  const std::span<int64_t> writable = args.Words(5);
+  plan.attributes = static_cast<uint32_t>(args.Integer(6, 0, kWordMax));
   if (args.ok() && !UnpackStrings(options, plan.options)) args.FailRange(3);
+  if (args.ok() && !writable.empty() && writable.size() != 2) args.FailRange(5);
   if (!args.ok()) return nullptr;
-  for (const int64_t number : basedirs) {
-    const Fd fd = js::ToDescriptor(static_cast<double>(number));
-    if (KindOf(fd.number) != Kind::kBasedir) return js::ToValue(env, -EBADF);
-    // A copy of its own: the caller may close the directory while this is at work.
-    FdGuard copy(fcntl(fd.number, F_DUPFD_CLOEXEC, 0));
-    if (!copy) return js::ToValue(env, -errno);
-    plan.data.push_back(std::move(copy));
-  }
+  int status = Duplicate(basedirs, plan.data);
+  if (status == 0) status = Duplicate(writable, plan.writable);
+  if (status < 0) return js::ToValue(env, status);
   return js::Work::Start(env, std::make_unique<StackWork>(std::move(plan)));
 }
 

@@ -24,6 +24,7 @@ export {
   type ImageHeader,
   type ObjectReference,
 } from './image-reader/index.ts';
+export type { IdRange } from './filesystem/ownership.ts';
 export type { DataMode } from './fuse/data-mode.ts';
 export type { TransportName } from './fuse/transport-names.ts';
 export { mount, type ComposefsMount, type MountEvents, type MountSettings } from './mount.ts';

@@ -18,6 +18,7 @@ import {
   UnsupportedFeatureError,
   UsageError,
 } from './errors.ts';
+import type { IdRange } from './filesystem/ownership.ts';
 import type { DataMode } from './fuse/data-mode.ts';
 import type { TransportName } from './fuse/transport-names.ts';
 import type { LogLevel } from './log-levels.ts';
@@ -48,6 +49,18 @@ export interface MountSettings {
   verifyAt?: VerifyAt;
   /** Who reads objects; default `auto`. */
   data?: DataMode;
+  /** User ids of the image that are shown as others; all not named become the overflow id. */
+  uidMap?: readonly IdRange[];
+  /** The same for group ids. */
+  gidMap?: readonly IdRange[];
+  /** Everything is shown as owned by these; not together with a map. */
+  squash?: { uid: number; gid: number };
+  /**
+   * Makes the mount writable: what is written goes to `upperdir`; `workdir` is overlayfs's own, a
+   * directory on the same filesystem. Needs root or a user namespace. See docs/mounting.md.
+   */
+  upperdir?: string;
+  workdir?: string;
   /** How the kernel is served; default `auto`. See docs/transports.md. */
   transport?: TransportName;
   /** Serving threads, 1 to 64. */
@@ -57,18 +70,23 @@ export interface MountSettings {
 }
 
 /** All of MountSettings: a word that is misspelt must not mean a mount without it. */
-const SETTINGS: ReadonlySet<string> = new Set<keyof MountSettings>([
-  'basedir',
-  'options',
-  'digest',
-  'verity',
-  'verifyEngine',
-  'verifyAt',
-  'data',
-  'transport',
-  'threads',
-  'logLevel',
-]);
+const SETTINGS: Readonly<Record<keyof MountSettings, true>> = {
+  basedir: true,
+  options: true,
+  digest: true,
+  verity: true,
+  verifyEngine: true,
+  verifyAt: true,
+  data: true,
+  uidMap: true,
+  gidMap: true,
+  squash: true,
+  upperdir: true,
+  workdir: true,
+  transport: true,
+  threads: true,
+  logLevel: true,
+};
 
 /** Events of a mount. */
 export interface MountEvents {
@@ -152,9 +170,11 @@ export async function mount(
   settings: MountSettings = {},
 ): Promise<ComposefsMount> {
   if (image === '' || mountpoint === '') throw new UsageError('IMAGE or MOUNTPOINT is empty');
-  const unknown = Object.keys(settings).find((name) => !SETTINGS.has(name));
+  const unknown = Object.keys(settings).find((name) => !Object.hasOwn(SETTINGS, name));
   if (unknown !== undefined) {
-    throw new UsageError(`unknown setting ${unknown}; expected ${[...SETTINGS].join(', ')}`);
+    throw new UsageError(
+      `unknown setting ${unknown}; expected ${Object.keys(SETTINGS).join(', ')}`,
+    );
   }
   const script = fileURLToPath(new URL('./cli/composefs-fuse.js', import.meta.url));
   const server = spawn(process.execPath, [script, ...commandLine(image, mountpoint, settings)], {
@@ -189,6 +209,14 @@ function commandLine(image: string, mountpoint: string, settings: MountSettings)
   if (settings.verifyEngine !== undefined) args.push(`--verify-engine=${settings.verifyEngine}`);
   if (settings.data !== undefined) args.push(`--data=${settings.data}`);
   if (settings.transport !== undefined) args.push(`--transport=${settings.transport}`);
+  for (const { image: from, host, count } of settings.uidMap ?? [])
+    args.push(`--uid-map=${from}:${host}:${count}`);
+  for (const { image: from, host, count } of settings.gidMap ?? [])
+    args.push(`--gid-map=${from}:${host}:${count}`);
+  if (settings.squash !== undefined)
+    args.push(`--squash=${settings.squash.uid}:${settings.squash.gid}`);
+  if (settings.upperdir !== undefined) args.push(`--upperdir=${settings.upperdir}`);
+  if (settings.workdir !== undefined) args.push(`--workdir=${settings.workdir}`);
   if (settings.verifyAt !== undefined) args.push(`--verify-at=${settings.verifyAt}`);
   for (const basedir of basedirs ?? [])
     args.push(`--basedir=${basedir.replaceAll(/[\\:]/g, '\\$&')}`);

@@ -298,8 +298,8 @@ export interface NativeAddon {
   /**
    * Puts an overlayfs in the place of the FUSE mount on `mountpoint` (device numbers as stat(2) shows
    * them), which becomes its first layer; `basedirs` become its data-only layers, in order. On the
-   * thread pool, since the kernel asks the FUSE mount meanwhile. `options` are `name` or `name=value`
-   * (at most 255 bytes), each with a NUL behind it; `attributes` are MOUNT_ATTR. 0; -EBADF for a
+   * thread pool, since the kernel asks the FUSE mount meanwhile. `writable` is empty or upperdir and
+   * workdir. `options` are `name` or `name=value` (at most 255 bytes), each with a NUL behind it; `attributes` are MOUNT_ATTR. 0; -EBADF for a
    * descriptor that is not from openBasedir; or why not: then the FUSE mount may still be there.
    */
   stackOverlay(
@@ -308,6 +308,7 @@ export interface NativeAddon {
     deviceMinor: number,
     options: Uint8Array,
     basedirs: BigInt64Array,
+    writable: BigInt64Array,
     attributes: number,
   ): Promise<0 | MountFailure> | number;
   /**

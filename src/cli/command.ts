@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
 import { fail } from './exit-code.ts';
 import { exitCodeOf, describeError, unreadiness } from './exit.ts';
-import { HELP, parseCommandLine } from './options.ts';
+import { HELP } from './help.ts';
+import { parseCommandLine } from './options.ts';
 import { version } from './version.ts';
 
 /** By which name composefs-fuse.sh was called. */

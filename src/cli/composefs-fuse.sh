@@ -14,9 +14,11 @@ is_plain() {
       *debug*) return 1 ;;
       [!-]* | -[ot]* | -[nsv]) ;;
       --basedir | --data | --digest | --log-file | --log-format | --log-level | --options) ;;
-      --pid-file | --threads | --verify-at | --verify-engine | --verity) ;;
+      --gid-map | --pid-file | --squash | --threads | --uid-map | --upperdir) ;;
+      --verify-at | --verify-engine | --verity | --workdir) ;;
       --basedir=* | --data=* | --digest=* | --log-file=* | --log-format=* | --log-level=*) ;;
       --options=* | --pid-file=* | --threads=* | --verify-at=* | --verify-engine=* | --verity=*) ;;
+      --gid-map=* | --squash=* | --uid-map=* | --upperdir=* | --workdir=*) ;;
       *) return 1 ;;
     esac
   done

@@ -45,7 +45,8 @@ async function mount(native: NativeAddon, request: MountRequest): Promise<number
   const mountpoint = resolveMountpoint(request.mountpoint, true);
   // Otherwise the digest is the business of the rung that is taken.
   const digest = request.fake ? request.mount.digest : undefined;
-  const files = new MountSources(native, { ...request, digest });
+  // Likewise the writable layer.
+  const files = new MountSources(native, { ...request, digest, writable: undefined });
   const opened: number[] = [];
   try {
     const sources = await open(files, request, opened);

@@ -13,6 +13,12 @@ import {
   VERITY_POLICIES,
   type VerityPolicy,
 } from '../objects/verification.ts';
+import {
+  applyOwnershipOption,
+  emptyOwnershipOptions,
+  isOwnershipOption,
+  type OwnershipOptions,
+} from './ownership-options.ts';
 
 /** What a list of mount options says. Absent means: not mentioned. */
 export interface MountOptions {
@@ -21,6 +27,10 @@ export interface MountOptions {
   flags: Set<MountFlagName>;
   allowOther: 'yes' | 'no' | 'where-permitted';
   acl: boolean;
+  ownership: OwnershipOptions;
+  /** Directories of the writable layer. */
+  upperdir?: string;
+  workdir?: string;
   verity?: VerityPolicy;
   verifyEngine?: VerifyEngine;
   verifyAt?: VerifyAt;
@@ -44,6 +54,7 @@ export function emptyMountOptions(): MountOptions {
     flags: new Set(['nosuid', 'nodev']),
     allowOther: 'where-permitted',
     acl: true,
+    ownership: emptyOwnershipOptions(),
     allowStacking: false,
     autoUnmount: false,
     debug: false,
@@ -149,6 +160,8 @@ function applyOption(name: string, value: string | undefined, into: MountOptions
     into.flags.add(name as MountFlagName);
   } else if (KERNEL_OPTIONS.has(name)) {
     into.kernelOptions.push(`${name}=${requireValue(name, value)}`);
+  } else if (isOwnershipOption(name)) {
+    applyOwnershipOption(name, requireValue(name, value), into.ownership);
   } else if (!applyOwnOption(name, value, into) && !isIgnored(name)) {
     throw new UnknownOptionError(name);
   }
@@ -177,6 +190,10 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
     case 'noacl':
       refuseValue(name, value);
       into.acl = name === 'acl';
+      return true;
+    case 'upperdir':
+    case 'workdir':
+      into[name] = requireValue(name, value);
       return true;
     case 'verity':
       into.verity =

@@ -23,7 +23,9 @@ import {
   splitBasedirs,
 } from './mount-options.ts';
 import { DATA_MODES, type DataMode } from '../fuse/data-mode.ts';
+import type { OwnershipWishes } from '../fuse/ownership-rules.ts';
 import { type TransportName, TRANSPORTS } from '../fuse/transport-names.ts';
+import { type OwnershipOptions, ownershipWishes } from './ownership-options.ts';
 import { firstSentence } from './parse-error.ts';
 
 /** Everything the command line says. Paths are absolute. */
@@ -39,6 +41,9 @@ export interface CommandOptions {
     at: VerifyAt;
   };
   data: DataMode;
+  ownership: OwnershipWishes;
+  /** The layer that takes what is written; undefined: the mount is read-only. */
+  writable: { upperdir: string; workdir: string } | undefined;
   mount: MountOptions;
   transport: TransportName;
   /** Undefined unless asked for. */
@@ -55,64 +60,6 @@ export interface CommandOptions {
 
 export type Command =
   { kind: 'help' } | { kind: 'version' } | { kind: 'mount'; options: CommandOptions };
-
-export const HELP: string = `Usage: composefs-fuse [options] IMAGE MOUNTPOINT
-       composefs-fuse -o source=IMAGE,basedir=DIR[,…] MOUNTPOINT
-
-Mounts a composefs image through FUSE. Returns when the mount is ready and serves in the background.
-
-  --basedir DIR[:DIR…]  directory of objects; several are searched in order (repeatable)
-  --verity POLICY       which objects are verified: off, if-present (those whose digest the image
-                        gives, the default), require (all; one without a digest cannot be opened)
-  --verify-engine NAME  auto (the kernel's fs-verity, else hashing here; the default), kernel, user
-  --verify-at WHEN      open (a bad object cannot be opened, the default) or read (a bad block cannot
-                        be read, and opening costs no request)
-  --digest HEX          mount only if the image has this fs-verity digest (64 hex digits of SHA-256 or 128
-                        of SHA-512, also with sha256: or sha512: before them); makes --verity require
-  --data MODE           who reads objects: auto (the kernel by itself where that takes no check away, the
-                        default), passthrough (the kernel, also objects that are hashed only when they
-                        are opened), daemon, overlay (the kernel, through an overlayfs over this
-                        mount; needs root or a user namespace, and --verity off or objects with
-                        fs-verity)
-  -o OPTION[,OPTION…]   mount options, see below
-  --poll MICROSECONDS   how long a thread looks for the next request before it sleeps: 0 (never) to 1000;
-                        by default it does so while it pays
-  -f, --foreground      stay in the foreground and log to standard error
-  --transport NAME      how requests come: auto (the default: io_uring if it can be had, else device),
-                        device (/dev/fuse), io_uring (Linux 6.14, where the administrator has switched
-                        it on), fuse-native (the npm package of that name, over libfuse 2)
-  --threads N           serving threads, 1 to 64 (default 2; with io_uring one per CPU, 8 at most);
-                        -s means 1
-  --log-level LEVEL     ${LOG_LEVELS.join(', ')} (default info)
-  --log-format FORMAT   ${LOG_FORMATS.join(', ')} (default auto: text on a terminal, else JSON)
-  --log-file FILE       append the log to FILE (in the background the default is syslog)
-  --pid-file FILE       write the daemon's process id to FILE while it serves
-  -d, --debug           foreground, with --log-level debug
-  -h, --help            show this text
-  -V, --version         show the version
-  -n, -v, -t TYPE       accepted for mount(8)
-
-Mount options:
-  basedir=DIR[:DIR…]    as --basedir
-  verity, tryverity, noverity, verity=POLICY, verity_check=0|1|2,
-  verify_engine=NAME, verify_at=WHEN, digest=HEX, data=MODE, transport=NAME
-                        as the options above
-  source=IMAGE          the image, when only MOUNTPOINT is given
-  allow_other           let other users in: the default for root and inside a user namespace;
-                        an ordinary user needs user_allow_other in /etc/fuse.conf
-  noallow_other         let only the mounting user in
-  noacl                 hide POSIX ACLs and do not enforce them
-  suid, dev, noexec     as in mount(8); nosuid and nodev are the default
-  fsname=NAME           first column of the mount table (default: IMAGE)
-  max_read=BYTES        largest read request
-  context=LABEL, …      SELinux contexts, as in mount(8)
-  auto_unmount          unmount also when the daemon is killed (always so with --data overlay)
-  nonempty              mount even over another FUSE mount
-
-Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
-3 base directory, mountpoint, log or pid file not usable; 4 mounting failed; 5 the image does not have
-the digest asked for; 70 internal error.
-`;
 
 /**
  * Reads the arguments behind the program name. `program` is the name it was called by: as
@@ -131,8 +78,12 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   const verification = verificationOf(values, mount);
   const data =
     values.data === undefined ? (mount.data ?? 'auto') : oneOf('--data', values.data, DATA_MODES);
+  const writable = writableOf(values.upperdir ?? mount.upperdir, values.workdir ?? mount.workdir);
   refuseContradictions(data, verification, mount);
-  const transport = transportOf(values.transport, mount, data);
+  if (writable !== undefined && mount.allowOther === 'no') {
+    throw new UsageError('--upperdir contradicts noallow_other: overlayfs lets every user in');
+  }
+  const transport = transportOf(values.transport, mount, data, writable !== undefined);
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
   const debug = values.debug === true || mount.debug;
@@ -144,6 +95,8 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
       basedirs: mount.basedirs.map((path) => resolve(path)),
       verification,
       data,
+      ownership: ownershipWishes(ownershipOf(values, mount)),
+      writable,
       mount,
       transport,
       threads: threadsOf(values.threads, values.single === true, mount.threads),
@@ -192,6 +145,11 @@ function parse(args: readonly string[]) {
         basedir: { type: 'string', multiple: true },
         data: { type: 'string' },
         transport: { type: 'string' },
+        'uid-map': { type: 'string', multiple: true },
+        'gid-map': { type: 'string', multiple: true },
+        squash: { type: 'string' },
+        upperdir: { type: 'string' },
+        workdir: { type: 'string' },
         verity: { type: 'string' },
         'verify-engine': { type: 'string' },
         'verify-at': { type: 'string' },
@@ -253,6 +211,7 @@ function transportOf(
   option: string | undefined,
   mount: MountOptions,
   data: DataMode,
+  isWritable: boolean,
 ): TransportName {
   const transport =
     option === undefined ? (mount.transport ?? 'auto') : oneOf('--transport', option, TRANSPORTS);
@@ -260,10 +219,45 @@ function transportOf(
   if (data === 'passthrough' || data === 'overlay') {
     throw new UsageError(`--data ${data} is not possible over --transport fuse-native`);
   }
+  if (isWritable) {
+    throw new UsageError('--upperdir is not possible over --transport fuse-native');
+  }
   if (mount.autoUnmount) {
     throw new UsageError('-o auto_unmount is not possible over --transport fuse-native');
   }
   return transport;
+}
+
+/** Maps add up; of --squash the one of the command line wins. */
+function ownershipOf(
+  values: { 'uid-map'?: string[]; 'gid-map'?: string[]; squash?: string },
+  { ownership }: MountOptions,
+): OwnershipOptions {
+  const given = (name: string) => (value: string) => ({ name, value });
+  return {
+    ...ownership,
+    uidMaps: [...ownership.uidMaps, ...(values['uid-map'] ?? []).map(given('--uid-map'))],
+    gidMaps: [...ownership.gidMaps, ...(values['gid-map'] ?? []).map(given('--gid-map'))],
+    squash:
+      values.squash === undefined ? ownership.squash : { name: '--squash', value: values.squash },
+  };
+}
+
+/** Absolute paths. */
+function writableOf(
+  upperdir: string | undefined,
+  workdir: string | undefined,
+): CommandOptions['writable'] {
+  if (upperdir === '' || workdir === '') {
+    throw new UsageError(`--${upperdir === '' ? 'upperdir' : 'workdir'} needs a directory`);
+  }
+  if (upperdir !== undefined && workdir !== undefined) {
+    return { upperdir: resolve(upperdir), workdir: resolve(workdir) };
+  }
+  if (upperdir === undefined && workdir === undefined) return undefined;
+  const [given, missing] =
+    upperdir === undefined ? ['workdir', 'upperdir'] : ['upperdir', 'workdir'];
+  throw new UsageError(`--${given} needs --${missing}: a writable layer takes both`);
 }
 
 /** The options of the command line win over those behind -o. */

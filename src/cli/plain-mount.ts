@@ -3,7 +3,7 @@
 
 /** Options that change nothing about where the daemon runs, alone or with their value, and operands. */
 const PLAIN_ARGUMENT =
-  /^(?:[^-]|-[ot]|-[nsv]$|--(?:basedir|data|digest|log-file|log-format|log-level|options|pid-file|threads|verify-at|verify-engine|verity)(?:=|$))/;
+  /^(?:[^-]|-[ot]|-[nsv]$|--(?:basedir|data|digest|gid-map|log-file|log-format|log-level|options|pid-file|squash|threads|uid-map|upperdir|verify-at|verify-engine|verity|workdir)(?:=|$))/;
 /** Behind -o it means the foreground. */
 const DEBUG = 'debug';
 

@@ -92,6 +92,7 @@ function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'
     mountpoint: options.mountpoint,
     basedirs: options.basedirs,
     digest: options.verification.digest,
+    writable: options.writable,
     verification: options.verification,
     data: options.data,
     mount: {
@@ -103,6 +104,7 @@ function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'
     },
     autoUnmount: mount.autoUnmount,
     acl: mount.acl,
+    ownership: options.ownership,
     allowStacking: mount.allowStacking,
     threads: options.threads,
     pollingMicroseconds: options.pollingMicroseconds,

@@ -15,8 +15,9 @@ import {
   readInode,
 } from '../image-reader/index.ts';
 import { type FileContents, type ReadTarget, type ToMeasure } from './contents.ts';
+import type { Ownership } from './ownership.ts';
 import type { ProblemReporter } from './problems.ts';
-import type { TreeView } from './tree-view.ts';
+import { isLayer, type TreeView } from './tree-view.ts';
 import { type XattrCaller, XattrView } from './xattr-view.ts';
 
 /** Numbers for statfs(2). Counts are in units of `bsize`. */
@@ -40,10 +41,11 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const MAX_NAME = 255;
 const DOT = 0x2e;
+const SLASH = 0x2f;
 
 export class ComposefsFilesystem {
   readonly image: Image;
-  /** The inode that the last lookup, attributes or entryInode loaded. */
+  /** The inode that the last lookup, attributes or entryInode loaded, with its owner in the mount. */
   readonly inode: Inode = new Inode();
   /** The entry that the last nextEntry delivered. */
   readonly entry: DirectoryCursor = new DirectoryCursor();
@@ -55,6 +57,8 @@ export class ComposefsFilesystem {
   readonly #problems: ProblemReporter;
   /** Whiteouts do not exist; a layer has them. */
   readonly #hidesWhiteouts: boolean;
+  /** Undefined where owners are those of the image. */
+  readonly #ownership: Ownership | undefined;
   readonly #directory = new Inode();
   readonly #file = new Inode();
   readonly #extent = new Extent();
@@ -64,15 +68,16 @@ export class ComposefsFilesystem {
     image: Image,
     contents: FileContents,
     problems: ProblemReporter,
-    options: { acl: boolean; opensOnRead: boolean; view?: TreeView },
+    options: { acl: boolean; opensOnRead: boolean; view?: TreeView; ownership?: Ownership },
   ) {
     const view = options.view ?? 'composefs';
     this.image = image;
     this.opensOnRead = options.opensOnRead;
     this.#contents = contents;
     this.#problems = problems;
-    this.#hidesWhiteouts = view === 'composefs';
-    this.xattrs = new XattrView(image, options.acl, view);
+    this.#hidesWhiteouts = !isLayer(view);
+    this.#ownership = options.ownership;
+    this.xattrs = new XattrView(image, options.acl, view, options.ownership);
   }
 
   /** Problems met with files so far, repeated ones included. */
@@ -82,25 +87,27 @@ export class ComposefsFilesystem {
 
   /**
    * Loads the inode that `name[start, start + length)` names in the directory `nid`. 0, -ENOENT,
-   * -ENOTDIR, -ENAMETOOLONG or -EUCLEAN. `.` and `..` work for NFS file handles.
+   * -ENOTDIR, -ENAMETOOLONG or -EUCLEAN. `.` and `..` work for NFS file handles. `/` is `nid` itself, also
+   * of a file: so the kernel calls what it has found by a handle and not by a path, when an overlayfs
+   * above asks whether it is still there. No file has that name.
    */
   lookup(nid: number, name: Uint8Array, start: number, length: number): number {
     if (length > MAX_NAME) return -Errno.ENAMETOOLONG;
-    if (length === 1 && name[start] === DOT) return this.attributes(nid);
+    if (length === 1 && (name[start] === DOT || name[start] === SLASH)) return this.attributes(nid);
     let status = this.#load(nid, this.#directory);
     if (status < 0) return status;
     const child = findChild(this.image, this.#directory, name, start, length);
     if (child < 0) {
       return child === -Errno.EUCLEAN ? this.#damaged(nid, 'the directory is damaged') : child;
     }
-    status = this.#load(child, this.inode);
+    status = this.#loadShown(child);
     if (status < 0) return status;
     return this.#hidesWhiteouts && isWhiteout(this.inode) ? -Errno.ENOENT : 0;
   }
 
   /** Loads the inode `nid`. 0 or -EUCLEAN. */
   attributes(nid: number): number {
-    return this.#load(nid, this.inode);
+    return this.#loadShown(nid);
   }
 
   /**
@@ -156,7 +163,7 @@ export class ComposefsFilesystem {
 
   /** Loads the current entry's inode. 0, -ENOENT for a whiteout, -EUCLEAN. */
   entryInode(): number {
-    const status = this.#load(this.entry.nid, this.inode);
+    const status = this.#loadShown(this.entry.nid);
     if (status < 0) return status;
     return this.#hidesWhiteouts && isWhiteout(this.inode) ? -Errno.ENOENT : 0;
   }
@@ -279,8 +286,8 @@ export class ComposefsFilesystem {
   }
 
   /**
-   * Finds an extended attribute of `nid`; its value is at `xattrs.valueStart` of the image. The
-   * value's length or -errno.
+   * Finds an extended attribute of `nid`; its value is at `xattrs.valueStart` of
+   * `xattrs.valueBytes`. The value's length or -errno.
    */
   getXattr(nid: number, name: Uint8Array, start: number, length: number): number {
     const status = this.#load(nid, this.#file);
@@ -301,6 +308,17 @@ export class ComposefsFilesystem {
     if (status < 0) return status;
     const total = this.xattrs.list(this.#file, caller, out, at, capacity);
     return total === -Errno.EUCLEAN ? this.#damaged(nid, 'an xattr is damaged') : total;
+  }
+
+  #loadShown(nid: number): number {
+    const inode = this.inode;
+    const status = this.#load(nid, inode);
+    const ownership = this.#ownership;
+    if (status === 0 && ownership !== undefined) {
+      inode.uid = ownership.uids.toMount(inode.uid);
+      inode.gid = ownership.gids.toMount(inode.gid);
+    }
+    return status;
   }
 
   #load(nid: number, out: Inode): number {

@@ -8,10 +8,21 @@
 //   trusted.overlay.overlay.X   trusted.overlay.X   as stored   -
 //   other trusted.*             as stored           as stored   -
 //   user.overlay.X              as stored           as stored   user.overlay.overlay.X
+//
+// An overlayfs that only adds a writable layer shall find nothing that is its own, and takes the escaping
+// off what it passes on:
+//
+//   stored                      lower       user-lower
+//   trusted.overlay.X           -           -
+//   trusted.overlay.overlay.X   as stored   -
+//   other trusted.*             as stored   -
+//   user.overlay.X              as stored   user.overlay.overlay.X
 
 import { Errno } from '../errors.ts';
 import { findXattr, type Image, type Inode, XattrCursor } from '../image-reader/index.ts';
-import type { TreeView } from './tree-view.ts';
+import type { Ownership } from './ownership.ts';
+import { isBelowUserOverlay, type TreeView } from './tree-view.ts';
+import { XattrIds } from './xattr-ids.ts';
 
 /** Who asks. Asked only when an attribute's visibility depends on it. */
 export interface XattrCaller {
@@ -28,6 +39,7 @@ const USER = encoder.encode('user.');
 const USER_OVERLAY = encoder.encode('user.overlay.');
 const TRUSTED = encoder.encode('trusted.');
 const SECURITY = encoder.encode('security.');
+const CAPABILITY = encoder.encode('capability');
 const ACL_ACCESS = encoder.encode('system.posix_acl_access');
 const ACL_DEFAULT = encoder.encode('system.posix_acl_default');
 /** Follows `trusted.` in overlayfs's own names. */
@@ -66,6 +78,7 @@ export class XattrView {
   readonly #image: Image;
   readonly #showAcls: boolean;
   readonly #view: TreeView;
+  readonly #isUser: boolean;
   /**
    * Whether trusted.* is listed: 1 or 0; -1 where that depends on the caller, and finding out reads
    * /proc. An overlayfs above decides by itself; in a user namespace it may not even read them.
@@ -73,18 +86,34 @@ export class XattrView {
   readonly #seesTrusted: number;
   readonly #cursor = new XattrCursor();
   readonly #stored = new Uint8Array(MAX_NAME + OVERLAY.length);
+  readonly #ids: XattrIds | undefined;
+  #isMapped = false;
 
   /** Without `showAcls` (mount option noacl) ACL attributes do not exist. */
-  constructor(image: Image, showAcls: boolean, view: TreeView = 'composefs') {
+  constructor(
+    image: Image,
+    showAcls: boolean,
+    view: TreeView = 'composefs',
+    ownership?: Ownership,
+  ) {
     this.#image = image;
     this.#showAcls = showAcls;
     this.#view = view;
-    this.#seesTrusted = { composefs: -1, layer: 1, 'user-layer': 0 }[view];
+    this.#isUser = isBelowUserOverlay(view);
+    this.#ids = ownership === undefined ? undefined : new XattrIds(ownership);
+    this.#seesTrusted = { composefs: -1, layer: 1, lower: 1, 'user-layer': 0, 'user-lower': 0 }[
+      view
+    ];
   }
 
-  /** Where the value found by the last `find` lies in the image. */
+  /** Where the value found by the last `find` lies. */
+  get valueBytes(): Uint8Array {
+    return this.#isMapped ? this.#ids!.bytes : this.#image.bytes;
+  }
+
+  /** Its start in `valueBytes`. */
   get valueStart(): number {
-    return this.#cursor.valueStart;
+    return this.#isMapped ? 0 : this.#cursor.valueStart;
   }
 
   /**
@@ -92,6 +121,12 @@ export class XattrView {
    * or -ENODATA, -EOPNOTSUPP (no such kind of name here), -EUCLEAN.
    */
   find(inode: Inode, name: Uint8Array, start: number, length: number): number {
+    this.#isMapped = false;
+    const found = this.#locate(inode, name, start, length);
+    return found <= 0 || this.#ids === undefined ? found : this.#map(this.#ids, found);
+  }
+
+  #locate(inode: Inode, name: Uint8Array, start: number, length: number): number {
     if (length > MAX_NAME) return -Errno.ERANGE;
     if (startsWith(name, start, length, USER)) {
       return this.#findUser(inode, name, start + USER.length, length - USER.length);
@@ -135,14 +170,17 @@ export class XattrView {
       let prefix = prefixOf(index);
       if (prefix === NONE) continue;
       if (index === Index.USER) {
-        if (this.#view === 'user-layer' && startsWith(bytes, nameStart, nameLength, OVERLAY)) {
+        if (this.#isUser && startsWith(bytes, nameStart, nameLength, OVERLAY)) {
           prefix = USER_OVERLAY;
         }
       } else if (index === Index.TRUSTED) {
         if (this.#view !== 'layer' && startsWith(bytes, nameStart, nameLength, OVERLAY)) {
-          nameStart += OVERLAY.length;
-          nameLength -= OVERLAY.length;
-          if (!startsWith(bytes, nameStart, nameLength, OVERLAY)) continue;
+          const skip = OVERLAY.length;
+          if (!startsWith(bytes, nameStart + skip, nameLength - skip, OVERLAY)) continue;
+          if (this.#view === 'composefs') {
+            nameStart += skip;
+            nameLength -= skip;
+          }
         }
         if (seesTrusted < 0) seesTrusted = caller.canSeeTrusted() ? 1 : 0;
         if (seesTrusted === 0) continue;
@@ -160,22 +198,49 @@ export class XattrView {
     }
   }
 
+  /** Gives the value that the cursor is at the ids of the mount, if it holds any. Its length. */
+  #map(ids: XattrIds, length: number): number {
+    const { nameIndex, nameStart, nameLength, valueStart } = this.#cursor;
+    const bytes = this.#image.bytes;
+    switch (nameIndex) {
+      case Index.ACL_ACCESS:
+      case Index.ACL_DEFAULT:
+        this.#isMapped = true;
+        return ids.mapAcl(bytes, valueStart, length);
+      case Index.SECURITY:
+        if (nameLength !== CAPABILITY.length) return length;
+        if (!startsWith(bytes, nameStart, nameLength, CAPABILITY)) return length;
+        this.#isMapped = true;
+        return ids.mapCapability(bytes, valueStart, length);
+      default:
+        return length;
+    }
+  }
+
   /** An overlayfs with userxattr calls its own attributes `user.overlay.X`. */
   #findUser(inode: Inode, name: Uint8Array, start: number, length: number): number {
-    if (this.#view !== 'user-layer' || !startsWith(name, start, length, OVERLAY)) {
+    if (!this.#isUser || !startsWith(name, start, length, OVERLAY)) {
       return this.#findStored(inode, Index.USER, name, start, length);
     }
     const skip = OVERLAY.length;
-    return startsWith(name, start + skip, length - skip, OVERLAY)
-      ? this.#findStored(inode, Index.USER, name, start + skip, length - skip)
-      : this.#findStored(inode, Index.TRUSTED, name, start, length);
+    if (startsWith(name, start + skip, length - skip, OVERLAY)) {
+      return this.#findStored(inode, Index.USER, name, start + skip, length - skip);
+    }
+    if (this.#view === 'user-lower') return -Errno.ENODATA;
+    return this.#findStored(inode, Index.TRUSTED, name, start, length);
   }
 
   /** `trusted.overlay.X` of the caller is stored with one more `overlay.`; others as they are. */
   #findTrusted(inode: Inode, name: Uint8Array, start: number, length: number): number {
-    if (this.#view === 'user-layer') return -Errno.ENODATA;
+    if (this.#isUser) return -Errno.ENODATA;
     if (this.#view === 'layer' || !startsWith(name, start, length, OVERLAY)) {
       return this.#findStored(inode, Index.TRUSTED, name, start, length);
+    }
+    const skip = OVERLAY.length;
+    if (this.#view === 'lower') {
+      return startsWith(name, start + skip, length - skip, OVERLAY)
+        ? this.#findStored(inode, Index.TRUSTED, name, start, length)
+        : -Errno.ENODATA;
     }
     const stored = this.#stored;
     for (let i = 0; i < OVERLAY.length; i++) stored[i] = OVERLAY[i]!;

@@ -9,6 +9,7 @@ import type { DaemonOptions } from '../fuse/daemon.ts';
 import { type MountService, type Outcome, STOP_GRACE_MS } from '../fuse/mount-service.ts';
 import { MountSources, needsAclEnforcement } from '../fuse/mount-sources.ts';
 import { entryOf, resolveMountpoint } from '../fuse/mounting.ts';
+import { ownershipRules } from '../fuse/ownership-rules.ts';
 import { prepareFilesystem } from '../fuse/serving.ts';
 import type { KnownMount } from '../fuse/unmounting.ts';
 import { WorkerLog } from '../fuse/worker-log.ts';
@@ -164,6 +165,7 @@ export class FuseNativeDaemon implements MountService {
         passthrough: 'never',
         view: 'composefs',
         acl: options.acl,
+        ownership: ownershipRules(options.ownership),
         verification: { ...options.verification, state: this.#verification.shared },
       },
       (problem) => problems.write({ kind: 'problem', problem }),

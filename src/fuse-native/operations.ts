@@ -138,7 +138,8 @@ export class Operations implements XattrOperations {
         const bytes = Buffer.from(name);
         const length = filesystem.getXattr(nid, bytes, 0, bytes.length);
         if (length > 0 && length <= out.length) {
-          copyBytes(filesystem.image.bytes, filesystem.xattrs.valueStart, out, 0, length);
+          const { valueBytes, valueStart } = filesystem.xattrs;
+          copyBytes(valueBytes, valueStart, out, 0, length);
         }
         return length;
       }),

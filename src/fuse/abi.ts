@@ -91,6 +91,7 @@ export const InitFlag = {
 /** INIT flags, bits 32 to 63 shifted down (`flags2`). */
 export const InitFlag2 = {
   FUSE_PASSTHROUGH: 0x20,
+  FUSE_NO_EXPORT_SUPPORT: 0x40,
   FUSE_ALLOW_IDMAP: 0x100,
   FUSE_OVER_IO_URING: 0x200,
 } as const;

@@ -4,7 +4,7 @@
 
 import { errnoName, MountError } from '../errors.ts';
 import { PathFinder } from '../filesystem/path-finder.ts';
-import type { Image } from '../image-reader/index.ts';
+import { isLayer } from '../filesystem/tree-view.ts';
 import type { Logger } from '../log.ts';
 import { type NativeAddon, type NativeSession, OBJECT_FACTS } from '../native.ts';
 import { OpenFiles } from '../objects/open-files.ts';
@@ -24,11 +24,13 @@ import { MountGuard } from './mount-guard.ts';
 import { type FuseMount, mountFuse, type MountWishes, resolveMountpoint } from './mounting.ts';
 import { type MountService, type Outcome, STOP_GRACE_MS } from './mount-service.ts';
 import { MountSources, needsAclEnforcement, type SourceOptions } from './mount-sources.ts';
-import { layerView, noOverlay, stackOverlay, whyNoOverlay } from './overlay-mount.ts';
+import { mountSources } from './overlay-mount.ts';
+import { ownershipRules, type OwnershipWishes } from './ownership-rules.ts';
 import { raiseReadahead } from './readahead.ts';
 import { Reply } from './reply.ts';
 import { Request } from './request.ts';
 import { prepareServing } from './serving.ts';
+import { Stacking } from './stacking.ts';
 import { chooseTransport, requireTransport, type Transport } from './transport.ts';
 import type { OwnTransportName } from './transport-names.ts';
 import { unmountFuse } from './unmounting.ts';
@@ -47,6 +49,8 @@ export interface DaemonOptions extends SourceOptions {
   autoUnmount: boolean;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
+  /** Whose the files are. */
+  ownership: OwnershipWishes;
   /** Permits mounting over another FUSE mount. */
   allowStacking: boolean;
   /** How requests reach the daemon. */
@@ -67,6 +71,7 @@ export class Daemon implements MountService {
   readonly #transport: Transport;
   readonly #pool: WorkerPool;
   readonly #sources: MountSources;
+  readonly #stacking: Stacking;
   readonly #verification = new VerificationState();
   #deferred: DeferredRequests | undefined;
   #files: OpenFiles | undefined;
@@ -90,6 +95,7 @@ export class Daemon implements MountService {
     this.#native = native;
     this.#log = log;
     this.#sources = new MountSources(native, options);
+    this.#stacking = new Stacking(native, options);
     this.#transport = chooseTransport(options.transport, options.threads, native);
     this.#pool = new WorkerPool(native, this.#transport, {
       onMessage: (message) => this.#onMessage(message),
@@ -108,6 +114,7 @@ export class Daemon implements MountService {
     const imageFile = this.#sources.openImage();
     try {
       const basedirs = this.#sources.openBasedirs();
+      const writable = this.#sources.openWritable(this.#stacking.isReadOnly);
       this.#mountpoint = resolveMountpoint(options.mountpoint, options.allowStacking);
       const stackDepth = stackDepthFor(options.data, options.verification, basedirs);
       const serving = this.#pool.start({
@@ -116,34 +123,41 @@ export class Daemon implements MountService {
         passthrough: passthroughFor(options.data, stackDepth),
         statisticsPath: this.#sources.statisticsPath(basedirs),
         acl: options.acl,
-        view: this.#isOverlay ? (layerView() ?? 'composefs') : 'composefs',
+        ownership: ownershipRules(options.ownership),
+        view: this.#stacking.view,
         verification: { ...options.verification, state: this.#verification.shared },
         pollingMicroseconds: options.pollingMicroseconds,
         trace: this.#log.isLevelEnabled('trace'),
       });
       // The threads load their modules while the image is read.
       const image = await this.#sources.load(imageFile);
-      this.#requireOverlay(image, basedirs);
+      this.#stacking.require(this.#mountpoint, image, basedirs, stackDepth);
       const wishesPassthrough = options.data === 'passthrough';
       this.#workerLog = new WorkerLog(this.#log, new PathFinder(image), wishesPassthrough);
       // Before the mount: it may walk the whole image, and whoever touches the mount waits for INIT.
       const posixAcl = options.acl && needsAclEnforcement(image);
-      if (this.#isOverlay || options.autoUnmount) this.#guard = this.#startGuard();
+      if (this.#stacking.isWanted || options.autoUnmount) this.#guard = this.#startGuard();
+      this.#expectMount();
       const mount = mountFuse(this.#native, { ...options.mount, mountpoint: this.#mountpoint });
       this.#setMount(mount);
       this.#deferred = this.#prepareDeferred(serving, mount.device);
       const { fileTable } = serving;
       this.#files = new OpenFiles(this.#native, fileTable, new BigInt64Array(OBJECT_FACTS.WORDS));
       const overIoUring = this.#transport.kind === 'io_uring';
-      const negotiated = this.#initialise(mount, { posixAcl, stackDepth, overIoUring });
+      const negotiated = this.#initialise(mount, {
+        posixAcl,
+        stackDepth,
+        overIoUring,
+        withoutHandles: options.writable !== undefined,
+      });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       // Files that the kernel opens by itself are not opened here.
-      const asksToOpen = options.verification.at === 'open' && !this.#isOverlay;
+      const asksToOpen = options.verification.at === 'open' && !isLayer(this.#stacking.view);
       if (asksToOpen) this.#native.allowPreload(serving.fileTable, mount.device);
       const transport = this.#transportOf(negotiated);
       const readaheadKiB = raiseReadahead(mount.entry);
       await this.#pool.serve(mount.device, transport);
-      if (this.#isOverlay) await this.#stackOverlay(mount, basedirs);
+      if (this.#stacking.isWanted) await this.#stackOverlay(mount, basedirs, writable);
       this.#log.info(
         {
           image: options.image,
@@ -154,6 +168,7 @@ export class Daemon implements MountService {
           transport,
           threads: this.#transport.threads,
           data,
+          ...(options.writable !== undefined && { upperdir: options.writable.upperdir }),
           ...(readaheadKiB !== undefined && { readaheadKiB }),
           verity: options.verification.policy,
           verifyEngine: options.verification.engine,
@@ -171,11 +186,14 @@ export class Daemon implements MountService {
   }
 
   async check(): Promise<void> {
-    const { mountpoint, allowStacking } = this.#options;
+    const { mountpoint, allowStacking, data, verification } = this.#options;
     try {
       const basedirs = this.#sources.openBasedirs();
+      this.#sources.openWritable(this.#stacking.isReadOnly);
       this.#mountpoint = resolveMountpoint(mountpoint, allowStacking);
-      this.#requireOverlay(await this.#sources.load(this.#sources.openImage()), basedirs);
+      const image = await this.#sources.load(this.#sources.openImage());
+      const stackDepth = stackDepthFor(data, verification, basedirs);
+      this.#stacking.require(this.#mountpoint, image, basedirs, stackDepth);
     } finally {
       this.#release();
     }
@@ -240,23 +258,19 @@ export class Daemon implements MountService {
     );
   }
 
-  get #isOverlay(): boolean {
-    return this.#options.data === 'overlay';
-  }
-
-  /** Throws MountError if the files' contents are to come by an overlayfs and cannot. */
-  #requireOverlay(image: Image, basedirs: readonly number[]): void {
-    if (!this.#isOverlay) return;
-    const { policy } = this.#options.verification;
-    const reason = whyNoOverlay(this.#native, image, { policy, basedirs });
-    if (reason !== undefined) throw noOverlay(this.#mountpoint, reason);
-  }
-
   #startGuard(): MountGuard {
     const mountpoint = this.#mountpoint;
     return new MountGuard(mountpoint, () =>
       this.#log.warn({ mountpoint }, 'nobody will remove the mount if this process is killed'),
     );
+  }
+
+  /** To be said before each mount, for there may be no time to say it after. */
+  #expectMount(): void {
+    this.#guard?.expect({
+      place: this.#mountpoint,
+      sources: mountSources(this.#options.mount),
+    });
   }
 
   /** From now on this is what is to be unmounted at the end. */
@@ -265,15 +279,9 @@ export class Daemon implements MountService {
     if (mount.entry !== undefined) this.#guard?.watch(mount.entry);
   }
 
-  async #stackOverlay(fuse: FuseMount, basedirs: readonly number[]): Promise<void> {
-    const mountpoint = this.#mountpoint;
-    const { mount, verification } = this.#options;
-    const stacked = await stackOverlay(this.#native, fuse, {
-      policy: verification.policy,
-      basedirs,
-      mount: { ...mount, mountpoint },
-    });
-    if (typeof stacked === 'string') throw noOverlay(mountpoint, stacked);
+  async #stackOverlay(fuse: FuseMount, basedirs: readonly number[], writable: readonly number[]) {
+    this.#expectMount();
+    const stacked = await this.#stacking.stack(fuse, this.#mountpoint, basedirs, writable);
     this.#setMount(stacked);
     // Asked to stop meanwhile, it was the FUSE mount that was unmounted.
     if (this.#graceTimer !== undefined) this.#unmount(stacked);
@@ -305,7 +313,7 @@ export class Daemon implements MountService {
     if ((flags2 & InitFlag2.FUSE_PASSTHROUGH) !== 0) {
       return this.#native.allowPassthrough(table, device) < 0 ? 'daemon' : this.#options.data;
     }
-    if (this.#isOverlay) return 'overlay';
+    if (this.#options.data === 'overlay') return 'overlay';
     if (this.#options.data === 'passthrough') {
       this.#log.warn('passthrough needs Linux 6.9 or later; the daemon reads the objects');
     }

@@ -36,6 +36,12 @@ export interface InitWishes {
   stackDepth: number;
   /** Requests come over io_uring once INIT is answered, and only when every queue is served. */
   overIoUring: boolean;
+  /**
+   * A writable overlayfs comes on top. It would remember what it copied up by file handles, and since
+   * Linux 6.16 the kernel takes what it finds by one for stale (fuse_dentry_revalidate and its epoch), so
+   * that the upper layer could not be mounted again. Where FUSE has none, it goes by paths.
+   */
+  withoutHandles: boolean;
 }
 
 /** What both sides agreed on. */
@@ -95,8 +101,14 @@ export function negotiate(
   negotiated.flags2 =
     offered2 &
     (InitFlag2.FUSE_ALLOW_IDMAP |
+      (wishes.withoutHandles ? InitFlag2.FUSE_NO_EXPORT_SUPPORT : 0) |
       (wishes.stackDepth > 0 ? InitFlag2.FUSE_PASSTHROUGH : 0) |
       (wishes.overIoUring ? InitFlag2.FUSE_OVER_IO_URING : 0));
+
+  // Both at once the kernel does not know.
+  if ((negotiated.flags2 & InitFlag2.FUSE_NO_EXPORT_SUPPORT) !== 0) {
+    negotiated.flags &= ~InitFlag.FUSE_EXPORT_SUPPORT;
+  }
 
   reply.view.setUint32(body + INIT_OUT.MINOR, negotiated.minor, true);
   reply.view.setUint32(body + INIT_OUT.MAX_READAHEAD, request.u32(INIT_IN.MAX_READAHEAD), true);

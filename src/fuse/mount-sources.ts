@@ -6,7 +6,8 @@ import { InputError } from '../errors.ts';
 import { ImageFile } from '../filesystem/image-file.ts';
 import { hasAcl, type Image, isExternal, walkEntries } from '../image-reader/index.ts';
 import type { NativeAddon } from '../native.ts';
-import { openBasedir } from '../objects/basedirs.ts';
+import { openDirectory } from '../objects/basedirs.ts';
+import { openWritableLayer, type WritableLayer } from './writable-layer.ts';
 
 /** Paths are absolute. */
 export interface SourceOptions {
@@ -15,6 +16,8 @@ export interface SourceOptions {
   basedirs: readonly string[];
   /** The fs-verity digest that the image must have, in lower-case hex of 64 or 128 digits. */
   digest: string | undefined;
+  /** What takes what is written; undefined: nothing can be written. */
+  writable: WritableLayer | undefined;
 }
 
 /** composefs_version of mkcomposefs, whose HAS_ACL flag can be relied on, is below this. */
@@ -33,6 +36,13 @@ export class MountSources {
   /** A descriptor for each base directory. Throws InputError. */
   openBasedirs(): number[] {
     return this.#options.basedirs.map((path) => this.#openDirectory(path));
+  }
+
+  /** Descriptors of upperdir and workdir, if there are to be any. Throws InputError. */
+  openWritable(isReadOnly: boolean): number[] {
+    const { writable } = this.#options;
+    if (writable === undefined) return [];
+    return openWritableLayer(writable, isReadOnly, (path, what) => this.#openDirectory(path, what));
   }
 
   /**
@@ -79,8 +89,8 @@ export class MountSources {
     for (const fd of this.#descriptors.splice(0)) this.#native.closeDescriptor(fd);
   }
 
-  #openDirectory(path: string): number {
-    const fd = openBasedir(this.#native, path);
+  #openDirectory(path: string, what = 'base directory'): number {
+    const fd = openDirectory(this.#native, path, what);
     this.#descriptors.push(fd);
     return fd;
   }

@@ -14,6 +14,8 @@ export interface MountTableEntry {
   mountpoint: string;
   type: string;
   source: string;
+  /** Options of the superblock, not unescaped. */
+  superOptions: string;
 }
 
 /**
@@ -48,17 +50,52 @@ export function isFuseMount(entry: MountTableEntry): boolean {
 function parseLine(line: string): MountTableEntry {
   const [before = '', after = ''] = line.split(' - ', 2);
   const [id = '', , device = '', , mountpoint = ''] = before.split(' ');
-  const [type = '', source = ''] = after.split(' ');
+  const [type = '', source = '', superOptions = ''] = after.split(' ');
   return {
     id: Number(id),
     device,
     mountpoint: unescapeOctal(mountpoint),
     type: unescapeOctal(type),
     source: unescapeOctal(source),
+    superOptions,
   };
 }
 
-/** Space, tab, newline and backslash appear as three octal digits. */
+/** Whether a mount is an overlayfs that was stacked over our own mount on the same mountpoint. */
+export function isOurOverlay({ type, mountpoint, superOptions }: MountTableEntry): boolean {
+  if (type !== 'overlay') return false;
+  return superOptions.split(',').some((option) => {
+    const [name, value = ''] = option.split('=', 2);
+    // Before Linux 6.13 the first layer is the descriptor that was passed.
+    if (name === 'lowerdir') return value.startsWith('/proc/self/fd/');
+    return name === 'lowerdir+' && unescapeOctal(value) === mountpoint;
+  });
+}
+
+/** The overlayfs of this process's namespace that has `upperdir` as its writable layer. */
+export function findOverlayOn(upperdir: string): MountTableEntry | undefined {
+  return readMountTable().find(
+    ({ type, superOptions }) =>
+      type === 'overlay' &&
+      superOptions
+        .split(',')
+        .some(
+          (option) =>
+            option.startsWith('upperdir=') &&
+            unescapeOctal(option.slice('upperdir='.length)) === upperdir,
+        ),
+  );
+}
+
+/** As the kernel writes paths into the table. */
+export function escapeOctal(text: string): string {
+  return text.replace(
+    /[ \t\n\\]/g,
+    (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  );
+}
+
+/** Space, tab, newline and backslash appear as three octal digits, in options commas too. */
 function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),

@@ -5,8 +5,9 @@ import { lstatSync, realpathSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { Errno, errnoName, MountError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
+import { adminScope } from './caller.ts';
 import { MAX_READ } from './init.ts';
-import { findMount, isFuseMount, type MountTableEntry } from './mount-table.ts';
+import { findMount, isFuseMount, isOurOverlay, type MountTableEntry } from './mount-table.ts';
 import { runProgram } from './run-program.ts';
 
 /** Mount flags of mount(2), <sys/mount.h>, with the word by which options call them. */
@@ -69,7 +70,8 @@ export interface FuseMount {
 
 /**
  * Resolves and checks a mountpoint without hanging on a dead or hung mount that is there already.
- * Throws MountError saying what is wrong. `allowStacking` permits mounting over another FUSE mount.
+ * Throws MountError saying what is wrong. `allowStacking` permits mounting over another FUSE mount,
+ * or an overlayfs of ours.
  */
 export function resolveMountpoint(path: string, allowStacking: boolean): string {
   const absolute = resolve(path);
@@ -79,7 +81,7 @@ export function resolveMountpoint(path: string, allowStacking: boolean): string 
     const candidate =
       absolute === '/' ? absolute : join(realpathSync(dirname(absolute)), basename(absolute));
     const existing = findMount(candidate);
-    if (existing !== undefined && isFuseMount(existing) && !allowStacking) {
+    if (existing !== undefined && isServed(existing) && !allowStacking) {
       throw occupied(candidate, existing.source);
     }
     resolved = lstatSync(candidate).isSymbolicLink() ? realpathSync(candidate) : candidate;
@@ -88,7 +90,7 @@ export function resolveMountpoint(path: string, allowStacking: boolean): string 
     throw unusable(absolute, cause);
   }
   const existing = findMount(resolved);
-  if (existing !== undefined && isFuseMount(existing) && !allowStacking) {
+  if (existing !== undefined && isServed(existing) && !allowStacking) {
     throw occupied(resolved, existing.source);
   }
   let isDirectory: boolean;
@@ -105,6 +107,10 @@ export function resolveMountpoint(path: string, allowStacking: boolean): string 
     });
   }
   return resolved;
+}
+
+function isServed(entry: MountTableEntry): boolean {
+  return isFuseMount(entry) || isOurOverlay(entry);
 }
 
 function unusable(path: string, cause: unknown): MountError {
@@ -143,8 +149,10 @@ function occupied(path: string, source: string): MountError {
   if (probe.status !== 0 && probe.stderr.includes('not connected')) {
     return unusable(path, { code: 'ENOTCONN' });
   }
+  // fusermount3, which mounts for ordinary users, mounts over no FUSE mount whatever it is told.
+  const other = adminScope(process.pid) === 'none' ? '' : ', or give -o nonempty';
   return new MountError(
-    `mountpoint ${path} is busy: ${source} is mounted there; unmount it first, or give -o nonempty`,
+    `mountpoint ${path} is busy: ${source} is mounted there; unmount it first${other}`,
     { errno: Errno.EBUSY, path, isInput: true },
   );
 }

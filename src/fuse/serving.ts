@@ -3,8 +3,10 @@
 
 import { ComposefsFilesystem } from '../filesystem/composefs.ts';
 import { FileContents } from '../filesystem/contents.ts';
+import { Ownership } from '../filesystem/ownership.ts';
 import { type Problem, ProblemReporter } from '../filesystem/problems.ts';
 import { StatisticsSource } from '../filesystem/statistics.ts';
+import { isLayer } from '../filesystem/tree-view.ts';
 import { Image } from '../image-reader/index.ts';
 import { errnoName } from '../errors.ts';
 import type { NativeAddon, NativeSession, ServingSession } from '../native.ts';
@@ -21,7 +23,7 @@ import { REPLY_BUFFER_SIZE, REQUEST_BUFFER_SIZE, type ServingSetup } from './wor
 /** What the filesystem core of a thread is made from. */
 export type FilesystemSetup = Pick<
   ServingSetup,
-  'basedirs' | 'fileTable' | 'passthrough' | 'verification' | 'acl' | 'view'
+  'basedirs' | 'fileTable' | 'passthrough' | 'verification' | 'acl' | 'view' | 'ownership'
 >;
 
 /** Serves requests that are read from the device, one at a time. */
@@ -132,7 +134,13 @@ export function prepareFilesystem(
     setup.passthrough,
   );
   // Below an overlayfs only files whose content is in the image are opened: there is nothing to do then.
-  const opensOnRead = at === 'read' || setup.view !== 'composefs';
-  const options = { acl: setup.acl, opensOnRead, view: setup.view };
+  const opensOnRead = at === 'read' || isLayer(setup.view);
+  const ownership = setup.ownership === undefined ? undefined : new Ownership(setup.ownership);
+  const options = {
+    acl: setup.acl,
+    opensOnRead,
+    view: setup.view,
+    ...(ownership !== undefined && { ownership }),
+  };
   return new ComposefsFilesystem(image, contents, problems, options);
 }

@@ -33,6 +33,7 @@ export type SharedSetup = Pick<
   | 'statisticsPath'
   | 'acl'
   | 'view'
+  | 'ownership'
   | 'passthrough'
   | 'verification'
   | 'pollingMicroseconds'

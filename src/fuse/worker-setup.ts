@@ -1,6 +1,7 @@
 // What the main thread gives a worker when it starts it, and what a worker posts back.
 
 import type { Passthrough } from '../filesystem/contents.ts';
+import type { OwnershipRules } from '../filesystem/ownership.ts';
 import type { Problem } from '../filesystem/problems.ts';
 import type { TreeView } from '../filesystem/tree-view.ts';
 import type { VerifyAt, VerifyEngine, VerityPolicy } from '../objects/verification.ts';
@@ -24,6 +25,8 @@ export interface ServingSetup {
   statisticsPath: string;
   acl: boolean;
   view: TreeView;
+  /** Undefined: owners are those of the image. */
+  ownership: OwnershipRules | undefined;
   verification: VerificationSetup;
   /** Of createFileTable: the objects that are open, for all threads. */
   fileTable: number;

@@ -1,25 +1,25 @@
-// Opens the base directories that a user names, and says what is wrong with one that is unusable.
+// Opens the directories that a user names, and says what is wrong with one that is unusable.
 
 import { accessSync, constants } from 'node:fs';
 import { Errno, errnoName, InputError } from '../errors.ts';
 import type { NativeAddon } from '../native.ts';
 
-/** A descriptor for object look-ups. Throws InputError. */
-export function openBasedir(native: NativeAddon, path: string): number {
+/** A descriptor for look-ups; `what` the directory is, for messages. Throws InputError. */
+export function openDirectory(native: NativeAddon, path: string, what: string): number {
   const fd = native.openBasedir(path);
-  if (fd < 0) throw unusable(path, fd);
+  if (fd < 0) throw unusable(what, path, fd);
   // Opening a directory for look-ups needs no permission on it; the look-ups do.
   try {
     accessSync(path, constants.X_OK);
   } catch {
     native.closeDescriptor(fd);
-    throw unusable(path, -Errno.EACCES);
+    throw unusable(what, path, -Errno.EACCES);
   }
   return fd;
 }
 
-function unusable(path: string, status: number): InputError {
-  return new InputError(`base directory ${path} ${explain(status)}`, path);
+function unusable(what: string, path: string, status: number): InputError {
+  return new InputError(`${what} ${path} ${explain(status)}`, path);
 }
 
 function explain(status: number): string {

@@ -168,22 +168,25 @@ describeWith(
       ).toMatchObject({ code: 32 });
     });
 
-    test('has a writable layer by the kernel', async () => {
-      const [upper, work] = [join(scope.directory(), 'up,per'), join(scope.directory(), 'work')];
-      mkdirSync(upper);
-      // Both on one filesystem, and beside each other is not asked for.
-      mkdirSync(work);
-      const escaped = upper.replace(',', '\\,');
-      const words = `backend=kernel,upperdir=${escaped},workdir=${work}`;
-      expect(await mount(words)).toMatchObject({ code: 0, stderr: '' });
-      expect(mountAt(mountpoint)?.options).toContain('rw');
-      await mustRun('sh', ['-c', 'echo more >> "$1/hello"', 'sh', mountpoint]);
-      expect(readFileSync(join(upper, 'hello'), 'utf8')).toBe('hello\nmore\n');
-      await mustRun('umount', [mountpoint]);
-      expect(await mount(`${words},ro`)).toMatchObject({ code: 0 });
-      expect(mountAt(mountpoint)?.options).toContain('ro');
-      expect((await mustRun('cat', [join(mountpoint, 'hello')])).stdout).toBe('hello\nmore\n');
-    });
+    test.for(['kernel', 'overlay', 'passthrough', 'fuse'])(
+      'has a writable layer by %s',
+      async (rung) => {
+        const [upper, work] = [join(scope.directory(), 'up,per'), join(scope.directory(), 'work')];
+        mkdirSync(upper);
+        // Both on one filesystem, and beside each other is not asked for.
+        mkdirSync(work);
+        const escaped = upper.replace(',', '\\,');
+        const words = `backend=${rung},upperdir=${escaped},workdir=${work}`;
+        expect(await mount(words)).toMatchObject({ code: 0, stderr: '' });
+        expect(mountAt(mountpoint)?.options).toContain('rw');
+        await mustRun('sh', ['-c', 'echo more >> "$1/hello"', 'sh', mountpoint]);
+        expect(readFileSync(join(upper, 'hello'), 'utf8')).toBe('hello\nmore\n');
+        await mustRun('umount', [mountpoint]);
+        expect(await mount(`${words},ro`)).toMatchObject({ code: 0 });
+        expect(mountAt(mountpoint)?.options).toContain('ro');
+        expect((await mustRun('cat', [join(mountpoint, 'hello')])).stdout).toBe('hello\nmore\n');
+      },
+    );
 
     test('maps owners by a user namespace, in the kernel', async () => {
       const made = makeImage(scope, everyKind);

@@ -1,10 +1,11 @@
 // What becomes of a mount whose daemon is killed: -o auto_unmount.
 
+import { spawn } from 'node:child_process';
 import { chownSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
-import { mustRun, python, runCommand, waitUntil } from '../support/command.ts';
+import { exitOf, mustRun, python, runCommand, waitUntil, within } from '../support/command.ts';
 import { eventsOf } from '../support/daemon-log.ts';
 import { talkTo } from '../support/dialogue.ts';
 import { guardsOf } from '../support/guard.ts';
@@ -18,6 +19,7 @@ import {
   openDescriptors,
   type OurMount,
   type OurMountOptions,
+  ourCommand,
 } from '../support/mounts.ts';
 import {
   asNobody,
@@ -171,10 +173,118 @@ describeWith(needsOurMount, 'a mount with auto_unmount', () => {
     expect(await mounted.unmount()).toBe(0);
   });
 
+  test.each([
+    ['auto_unmount', args],
+    ['an overlay', ['--data', 'overlay', '--verity', 'off']],
+  ])('with %s leaves nothing when it is killed at any moment of its start', async (_what, more) => {
+    const mountpoint = join(scope.directory(), 'a b');
+    mkdirSync(mountpoint);
+    scope.defer(() => detach(mountpoint));
+    const [command = '', ...prefix] = ourCommand;
+    const rest = ['--basedir', sample.objects.path, ...more, sample.image, mountpoint];
+    const starts = { early: 0, mounted: 0 };
+    for (let i = 0; i < 24; i++) {
+      const child = spawn(command, [...prefix, '--foreground', ...rest], { stdio: 'pipe' });
+      scope.defer(() => void child.kill('SIGKILL'));
+      let output = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => (output += text));
+      // The moments that count are those about the mounting: it is seen, then it is waited a little.
+      if (i % 2 === 0) await delay(80 + 10 * i);
+      else {
+        await waitUntil('something is mounted', () => mountAt(mountpoint) !== undefined);
+        await delay(i / 2);
+      }
+      const guards = guardsOf(child.pid!);
+      child.kill('SIGKILL');
+      await within('its end', 15_000, exitOf(child));
+      if (output.includes('"mounted"')) starts.mounted++;
+      else starts.early++;
+      const left = () => mountTable().filter((entry) => entry.mountpoint === mountpoint);
+      await waitUntil('nothing is left', () => left().length === 0);
+      await waitUntil('the guard has ended', () => !guards.some(isRunning));
+      expect(left(), `after ${i}`).toEqual([]);
+    }
+    expect(starts.early).toBeGreaterThan(5);
+  });
+
+  test('killed during its start leaves alone the one that is started after it', async () => {
+    const mountpoint = join(scope.directory(), 'mnt');
+    mkdirSync(mountpoint);
+    scope.defer(() => detach(mountpoint));
+    const [command = '', ...prefix] = ourCommand;
+    const rest = ['--basedir', sample.objects.path, ...args, sample.image, mountpoint];
+    const child = spawn(command, [...prefix, '--foreground', ...rest], { stdio: 'ignore' });
+    scope.defer(() => void child.kill('SIGKILL'));
+    await waitUntil('something is mounted', () => mountAt(mountpoint) !== undefined);
+    const guards = guardsOf(child.pid!);
+    child.kill('SIGKILL');
+    await waitUntil('nothing is mounted', () => mountAt(mountpoint) === undefined);
+    const next = await mount({ mountpoint });
+    await waitUntil('the first guard has ended', () => !guards.some(isRunning));
+    await mustRun('cat', [join(mountpoint, 'hello')]);
+    expect(await next.unmount()).toBe(0);
+  });
+
   test('is the only one that has a guard', async () => {
     const mounted = await mount({ args: [] });
     expect(guardsOf(mounted.pid)).toEqual([]);
     expect(await mounted.unmount()).toBe(0);
+  });
+});
+
+describeWith([...needsOurMount], 'a guard that has been told what to expect', () => {
+  const scope = scopeOfEachTest();
+  const source = 'a\\b c,d#e';
+  let place: string;
+  let mountOverlay: (name: string) => Promise<unknown>;
+
+  /** Ends the process that the guard watches, in the middle of a mount's start as it were. */
+  async function afterItsEnd(expected: readonly [string, string]): Promise<void> {
+    const library = join(import.meta.dirname, '../../dist/fuse/mount-guard.js');
+    const script = `
+      import { MountGuard } from ${JSON.stringify(library)};
+      const guard = new MountGuard('x', () => {});
+      process.stdin.once('data', () => {
+        guard.expect(${JSON.stringify({ place, sources: expected })});
+        console.log(guard.pid);
+      });
+      console.log('ready');`;
+    const child = talkTo(scope, process.execPath, ['--input-type=module', '-e', script]);
+    expect(await child.hear()).toBe('ready');
+    const guard = Number(await child.ask(''));
+    await mountOverlay(source);
+    child.kill();
+    await child.ended;
+    await gone(guard);
+  }
+  const sourcesThere = (): string[] =>
+    mountTable().flatMap((entry) => (entry.mountpoint === place ? [entry.source] : []));
+
+  beforeEach(() => {
+    const folder = scope.directory();
+    place = join(folder, 'a b\\c');
+    for (const path of [place, join(folder, 'one'), join(folder, 'two')]) mkdirSync(path);
+    scope.defer(() => detach(place));
+    const layers = `lowerdir=${join(folder, 'one')}:${join(folder, 'two')}`;
+    mountOverlay = (name) => mustRun('mount', ['-t', 'overlay', '-o', layers, name, place]);
+  });
+
+  test('removes what has come, by either of its names', async () => {
+    await afterItsEnd([source, 'other']);
+    expect(sourcesThere()).toEqual([]);
+    await afterItsEnd(['other', source]);
+    expect(sourcesThere()).toEqual([]);
+  });
+
+  test('leaves alone what was there before, and what has another name or type', async () => {
+    await mountOverlay(source);
+    await afterItsEnd([source, source]);
+    expect(sourcesThere()).toEqual([source]);
+    await afterItsEnd(['a', 'b']);
+    expect(sourcesThere()).toEqual([source, source]);
+    mountOverlay = (name) => mustRun('mount', ['-t', 'tmpfs', name, place]);
+    await afterItsEnd([source, source]);
+    expect(sourcesThere()).toEqual([source, source, source]);
   });
 });
 

@@ -37,6 +37,7 @@ import {
 import { makeImage, sampleImage, type SampleImage } from '../support/sample-image.ts';
 import { everyKind } from '../support/sample-trees.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
+import { userNamespace } from '../support/user-namespace.ts';
 
 const overlay = ['--data', 'overlay', '--verity', 'off'];
 const modes = { background: mountOurs, foreground: mountForeground };
@@ -318,6 +319,22 @@ describeWith([...needsOurMount, needsDataLayers], 'an overlayfs over our mount',
       expectNothing();
     });
 
+    test('is refused over another one of ours, unless nonempty is given', async () => {
+      const basedir = ['--basedir', sample.objects.path];
+      const first = await mountOurs(scope, { ...sample, mountpoint, args: overlay });
+      for (const mode of [overlay, []]) {
+        const outcome = await mountWith(...mode, ...basedir);
+        expect(outcome.stderr).toMatch(/^composefs-fuse: mountpoint .* is busy: .*-o nonempty\n$/);
+        expect(outcome.code).toBe(3);
+      }
+      const args = [...overlay, '-o', 'nonempty'];
+      const second = await mountOurs(scope, { ...sample, mountpoint, args });
+      await reads(mountpoint);
+      expect(await second.unmount()).toBe(0);
+      await reads(mountpoint);
+      expect(await first.unmount()).toBe(0);
+    });
+
     describeWith([needsNobody], 'for want of privilege', () => {
       test('says what it takes', async () => {
         const args = [...overlay, '--basedir', sample.objects.path, sample.image, mountpoint];
@@ -334,18 +351,7 @@ describeWith(
   () => {
     const scope = scopeOfEachTest();
 
-    /** A command in front of another that runs it as root of a user namespace with all ids. */
-    async function namespace(): Promise<{ pid: number; enter: string[] }> {
-      const holder = talkTo(scope, 'unshare', [
-        ...['--user', '--mount', 'sh', '-c', 'echo there; read -r _'],
-      ]);
-      await holder.hear();
-      for (const map of ['uid_map', 'gid_map'])
-        writeFileSync(`/proc/${holder.pid}/${map}`, '0 0 65536\n');
-      const target = ['--target', String(holder.pid)];
-      const enter = ['nsenter', ...target, '--user', '--mount', '--setuid', '0', '--setgid', '0'];
-      return { pid: holder.pid, enter };
-    }
+    const namespace = () => userNamespace(scope);
 
     test('looks like our mount without it', async () => {
       const sample = makeImage(scope, everyKind);

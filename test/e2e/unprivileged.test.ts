@@ -53,6 +53,15 @@ describeWith(
       expect(await within('its end', 10_000, mount.ended)).toBe(0);
     });
 
+    test('is not told to give nonempty, which fusermount3 does not have', async () => {
+      await mountOurs(scope, { ...sample, mountpoint, as: asNobody });
+      const outcome = await nobodyRuns(...ourCommand, sample.image, mountpoint);
+      expect(outcome.stderr).toMatch(
+        /^composefs-fuse: mountpoint .* is busy: .* unmount it first\n$/,
+      );
+      expect(outcome.code).toBe(3);
+    });
+
     test('keeps the mount closed to other users, root among them', async () => {
       await mountOurs(scope, { ...sample, mountpoint, as: asNobody });
       const outcome = await runCommand('cat', [join(mountpoint, 'hello')]);

@@ -4,6 +4,7 @@
 import type { Passthrough } from '../../src/filesystem/contents.ts';
 import type { Problem } from '../../src/filesystem/problems.ts';
 import { StatisticsSource } from '../../src/filesystem/statistics.ts';
+import type { OwnershipRules } from '../../src/filesystem/ownership.ts';
 import type { TreeView } from '../../src/filesystem/tree-view.ts';
 import {
   DIRENT,
@@ -34,6 +35,7 @@ export interface CannedOptions {
   basedirs?: readonly number[];
   acl?: boolean;
   view?: TreeView;
+  ownership?: OwnershipRules;
   seesTrusted?: boolean;
   verification?: Partial<VerificationSetup>;
   deferrals?: Deferrals;
@@ -89,6 +91,7 @@ export class CannedServer {
     const setup = filesystemSetup(native, options.basedirs ?? [], {
       acl: options.acl ?? true,
       view: options.view ?? 'composefs',
+      ...(options.ownership !== undefined && { ownership: options.ownership }),
       verification: options.verification,
       passthrough: options.passthrough ?? 'never',
       ...(options.fileTable !== undefined && { fileTable: options.fileTable }),

@@ -1,6 +1,7 @@
 // Pushes canned requests through the built dispatcher and prints, as JSON, how much heap each kind
 // of request left behind and whether the garbage collector had to run meanwhile. Run by
-// no-alloc.test.ts as `node --expose-gc`: IMAGE BASEDIR REQUESTS, requests as JSON.
+// no-alloc.test.ts as `node --expose-gc`: IMAGE BASEDIR REQUESTS, requests as
+// JSON, and the rules of ownership as JSON if there are any.
 
 import { readFileSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
@@ -18,7 +19,7 @@ const WARM_UP = 20_000;
 const MEASURED = 100_000;
 const WINDOWS = 3;
 
-const [imagePath, basedir, requestsPath] = process.argv.slice(2);
+const [imagePath, basedir, requestsPath, ownership] = process.argv.slice(2);
 const native = loadNative();
 const file = readFileSync(imagePath);
 const shared = new SharedArrayBuffer(file.length);
@@ -32,6 +33,7 @@ const filesystem = prepareFilesystem(
     basedirs: [native.openBasedir(basedir)],
     acl: true,
     view: 'composefs',
+    ownership: ownership === undefined ? undefined : JSON.parse(ownership),
     passthrough: 'never',
     fileTable: native.createFileTable(256, 16),
     verification: {

@@ -91,6 +91,7 @@ function needsLinux(major: number, minor: number, what: string): Requirement {
   });
 }
 export const needsPassthrough: Requirement = needsLinux(6, 9, 'passthrough');
+export const needsFuseIdmap: Requirement = needsLinux(6, 12, 'idmapped mounts of FUSE');
 export const needsDataLayers: Requirement = needsLinux(6, 5, "overlayfs's data-only layers");
 export const needsUserDataLayers: Requirement = needsLinux(
   6,
@@ -131,6 +132,39 @@ export const needsAllowOtherForbidden: Requirement = requirement(
 export const needsUserNamespaces: Requirement = requirement(
   'user namespaces for ordinary users',
   () => nobodySucceeds('unshare', '--user', '--map-root-user', '--mount', 'true'),
+);
+/** A user who has subordinate ids, by name and number. */
+function subordinateUser(): { uid: string; gid: string } | undefined {
+  if (!existsSync('/etc/subuid')) return undefined;
+  const owners = readFileSync('/etc/subuid', 'utf8').split('\n');
+  const users = readFileSync('/etc/passwd', 'utf8').split('\n');
+  for (const [name = ''] of owners.map((line) => line.split(':'))) {
+    const [, , uid = '0', gid = ''] =
+      users.find((line) => line.startsWith(`${name}:`))?.split(':') ?? [];
+    if (name !== '' && uid !== '0') return { uid, gid };
+  }
+  return undefined;
+}
+const user = subordinateUser();
+/** A command in front of another that runs it as that user. */
+export const asSubordinateUser: readonly string[] = [
+  'setpriv',
+  `--reuid=${user?.uid}`,
+  `--regid=${user?.gid}`,
+  '--clear-groups',
+];
+export const needsSubordinateIds: Requirement = requirement(
+  'a user with ids in /etc/subuid and newuidmap, who may read the checkout',
+  () =>
+    user !== undefined &&
+    succeeds('setpriv', ...asSubordinateUser.slice(1), 'unshare', '-Urm', '--map-auto', 'true') &&
+    succeeds(
+      'setpriv',
+      ...asSubordinateUser.slice(1),
+      process.execPath,
+      '-e',
+      `fs.accessSync(${JSON.stringify(commandPath)})`,
+    ),
 );
 export const needsUserXattrs: Requirement = requirement(
   'user.* attributes in the temporary directory',

@@ -1,5 +1,6 @@
 // Trees for tests against mounts: one with everything an image can hold, and large ones.
 
+import { acl, Tag } from './acl.ts';
 import {
   type Bytes,
   directory,
@@ -16,22 +17,6 @@ import { type ObjectFolder, patternBytes } from './object-folder.ts';
 
 const bytesOf = (...values: number[]): Uint8Array => Uint8Array.from(values);
 const text = new TextEncoder();
-
-/** POSIX ACL as stored in an xattr: version 2, then tag, permissions and id of each entry. */
-function acl(
-  ...entries: readonly (readonly [tag: number, permissions: number, id?: number])[]
-): Uint8Array {
-  const view = new DataView(new ArrayBuffer(4 + entries.length * 8));
-  view.setUint32(0, 2, true);
-  for (const [i, [tag, permissions, id = 0xffffffff]] of entries.entries()) {
-    view.setUint16(4 + i * 8, tag, true);
-    view.setUint16(6 + i * 8, permissions, true);
-    view.setUint32(8 + i * 8, id, true);
-  }
-  return new Uint8Array(view.buffer);
-}
-
-const Tag = { USER_OBJ: 1, USER: 2, GROUP_OBJ: 4, GROUP: 8, MASK: 16, OTHER: 32 } as const;
 
 /** Sizes around every limit of the format: inline, block, tail. */
 const inlineSizes = [0, 1, 63, 64, 65, 2047, 2048, 2049, 4095, 4096, 4097, 8191, 8192, 12388];

@@ -24,6 +24,7 @@ export function filesystemSetup(
     basedirs,
     acl: true,
     view: 'composefs',
+    ownership: undefined,
     passthrough: 'never',
     fileTable: rest.fileTable ?? createFileTable(native, 256),
     ...rest,

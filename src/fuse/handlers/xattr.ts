@@ -14,8 +14,8 @@ export function getxattr(slot: Slot): number {
   const room = request.u32(GETXATTR_IN.SIZE_FIELD);
   if (room === 0) return reply.xattrSize(length);
   if (length > room || length > reply.bodyCapacity) return -Errno.ERANGE;
-  const from = filesystem.xattrs.valueStart;
-  copyBytes(filesystem.image.bytes, from, reply.bytes, reply.bodyStart, length);
+  const { valueBytes, valueStart } = filesystem.xattrs;
+  copyBytes(valueBytes, valueStart, reply.bytes, reply.bodyStart, length);
   return length;
 }
 

@@ -17,6 +17,15 @@ const words = [
   ...['2', '--threads=x', '--log-file=x', '--log-level', '--log-level=debug', '--debug', '--help'],
   ...['--version', '--foreground', '--foreground=x', '--no-foreground', '--verbose', '--single'],
   ...['--options=debug', '--options', '--digest', '--data=auto', '--pid-file', '--nonsense'],
+  ...[
+    '--uid-map',
+    '0:1:2',
+    '--gid-map=0:1:2',
+    '--squash',
+    '--squash=0:0',
+    '--upperdir',
+    '--workdir=w',
+  ],
   ...['--verify-at=open', '--verify-engine', 'kernel', '-x', '---', '--=', '-of', '-nf', '-no'],
 ];
 const commandLines = array(constantFrom(...words), { maxLength: 6 });

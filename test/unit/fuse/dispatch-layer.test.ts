@@ -81,6 +81,45 @@ describe('attributes', () => {
   });
 });
 
+describe('attributes of the tree below a writable layer', () => {
+  it('hold nothing that overlayfs takes for its own, and show through it as without one', () => {
+    expect(attributes('lower')).toEqual({
+      'security.selinux': 'label',
+      'trusted.other': 'trusted',
+      'trusted.overlay.overlay.opaque': 'escaped',
+      'user.overlay.opaque': "a user's",
+      'user.overlay.overlay.opaque': "a user's, escaped",
+      'user.plain': 'value',
+    });
+    expect(getxattr('lower', 'trusted.overlay.opaque')).toBe(-Errno.ENODATA);
+    expect(getxattr('lower', 'trusted.overlay.redirect', 'object')).toBe(-Errno.ENODATA);
+  });
+
+  it('are the same in a user namespace, where trusted ones are hidden', () => {
+    expect(attributes('user-lower')).toEqual({
+      'security.selinux': 'label',
+      'user.overlay.overlay.opaque': "a user's",
+      'user.overlay.overlay.overlay.opaque': "a user's, escaped",
+      'user.plain': 'value',
+    });
+    expect(getxattr('user-lower', 'user.overlay.opaque')).toBe(-Errno.ENODATA);
+    expect(getxattr('user-lower', 'user.overlay.redirect', 'object')).toBe(-Errno.ENODATA);
+    expect(getxattr('user-lower', 'trusted.other')).toBe(-Errno.ENODATA);
+  });
+});
+
+describe.each(['lower', 'user-lower'] as const)('a %s tree', (view) => {
+  it('has no whiteouts, and files to open', () => {
+    for (const opcode of [Opcode.READDIR, Opcode.READDIRPLUS] as const) {
+      const listed = server(view).list(opcode, FUSE_ROOT_ID);
+      expect(listed).not.toContainEqual(expect.objectContaining({ name: 'gone' }));
+    }
+    expect(() => server(view).resolve('gone')).toThrow('gone');
+    const canned = server(view);
+    expect(canned.open(canned.resolve('hello')).error).toBe(0);
+  });
+});
+
 describe.each(['layer', 'user-layer'] as const)('a %s', (view) => {
   it('has whiteouts', () => {
     expect(server(view).resolve('gone')).toBeGreaterThan(0);

@@ -135,6 +135,8 @@ describe('LOOKUP', () => {
     expect(canned.lookup(sub, '..').view.getBigUint64(0, true)).toBe(BigInt(FUSE_ROOT_ID));
     expect(canned.lookup(sub, '.').view.getBigUint64(0, true)).toBe(BigInt(sub));
     expect(canned.lookup(there, '.').view.getBigUint64(0, true)).toBe(BigInt(there));
+    // What overlayfs has found by a file handle.
+    expect(canned.lookup(there, '/').view.getBigUint64(0, true)).toBe(BigInt(there));
   });
 
   it('refuses names longer than 255 bytes, look-ups in files and numbers never handed out', () => {

@@ -24,9 +24,17 @@ interface Offer {
 /** Everything Linux 6.18 offers a plain mount, from the protocol's table. */
 const ALL_FLAGS = 0x73ffff_fb | 0;
 const ALL_FLAGS2 = 0x7ff;
-const EVERYTHING: InitWishes = { posixAcl: true, stackDepth: 2, overIoUring: false };
+const EVERYTHING: InitWishes = {
+  posixAcl: true,
+  stackDepth: 2,
+  overIoUring: false,
+  withoutHandles: false,
+};
 
-function init(offer: Offer, { posixAcl = false, stackDepth = 0 }: Partial<InitWishes> = {}) {
+function init(
+  offer: Offer,
+  { posixAcl = false, stackDepth = 0, withoutHandles = false }: Partial<InitWishes> = {},
+) {
   const bytes = new Uint8Array(8192);
   const view = new DataView(bytes.buffer);
   const bodySize = offer.bodySize ?? (offer.minor >= 36 ? INIT_IN.SIZE : 16);
@@ -48,7 +56,7 @@ function init(offer: Offer, { posixAcl = false, stackDepth = 0 }: Partial<InitWi
   const result = negotiate(
     request,
     reply,
-    { posixAcl, stackDepth, overIoUring: false },
+    { posixAcl, stackDepth, overIoUring: false, withoutHandles },
     negotiated,
   );
   const out = new DataView(reply.bytes.buffer, reply.bodyStart, INIT_OUT.SIZE);
@@ -127,7 +135,7 @@ describe('INIT', () => {
   it.each([1, 2])(
     'asks for passthrough to objects at stack depth %i, if it is offered',
     (depth) => {
-      const wishes = { stackDepth: depth, overIoUring: false };
+      const wishes = { stackDepth: depth };
       const offer = { minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 };
       const { negotiated, out } = init(offer, wishes);
       const both = InitFlag2.FUSE_ALLOW_IDMAP | InitFlag2.FUSE_PASSTHROUGH;
@@ -164,5 +172,16 @@ describe('INIT', () => {
     const { out } = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 }, EVERYTHING);
     const end = INIT_OUT.MAX_STACK_DEPTH + 4;
     for (let at = end; at < INIT_OUT.SIZE; at++) expect(out.getUint8(at)).toBe(0);
+  });
+
+  it('has no file handles below a writable overlayfs, where the kernel can do without', () => {
+    const wishes = { withoutHandles: true };
+    const recent = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 }, wishes);
+    expect(recent.negotiated.flags & InitFlag.FUSE_EXPORT_SUPPORT).toBe(0);
+    expect(recent.out.getUint32(INIT_OUT.FLAGS, true) & InitFlag.FUSE_EXPORT_SUPPORT).toBe(0);
+    expect(recent.negotiated.flags2 & InitFlag2.FUSE_NO_EXPORT_SUPPORT).not.toBe(0);
+    const old = init({ minor: 39, flags: ALL_FLAGS, flags2: 0 }, wishes);
+    expect(old.negotiated.flags & InitFlag.FUSE_EXPORT_SUPPORT).not.toBe(0);
+    expect(old.negotiated.flags2).toBe(0);
   });
 });

@@ -8,7 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { IdRule, OwnershipRules } from '../../../src/filesystem/ownership.ts';
 import { FUSE_ROOT_ID, IN_HEADER, Opcode } from '../../../src/fuse/abi.ts';
+import { acl, Tag } from '../../support/acl.ts';
 import { CannedServer } from '../../support/canned-server.ts';
 import { measureBytes } from '../../../src/verify/index.ts';
 import { buildImage } from '../../support/image-builder.ts';
@@ -38,6 +40,9 @@ beforeAll(() => {
   const image = buildImage(
     directory({
       small: file('x'.repeat(64), { xattrs: [['security.selinux', 'label']] }),
+      acl: file('', {
+        xattrs: [['system.posix_acl_access', acl([Tag.USER, 4, 1000], [Tag.GROUP, 4, 2000])]],
+      }),
       link: symlink('target'),
       object: external(4096, { redirect: '/object' }),
       verified: external(4096, { redirect: '/object', digest: measureBytes(content).digest }),
@@ -83,14 +88,32 @@ beforeAll(() => {
     ],
     root: [request(Opcode.GETATTR, FUSE_ROOT_ID, new Uint8Array(16))],
   };
+  results = run(requests);
+  const aclName = nul('system.posix_acl_access');
+  const aclBody = new Uint8Array(8 + aclName.length);
+  aclBody.set([64], 0);
+  aclBody.set(aclName, 8);
+  const { lookup, getattr, readdirplus } = requests;
+  const getAcl = [request(Opcode.GETXATTR, canned.resolve('acl'), aclBody)];
+  const rule: IdRule = {
+    ranges: [{ image: 0, host: 100_000, count: 65_536 }],
+    otherwise: 65_534,
+    existing: [[0, 1_000_000]],
+  };
+  const mapped = run({ lookup, getattr, readdirplus, getAcl }, { uids: rule, gids: rule });
+  for (const [name, result] of Object.entries(mapped)) results[`${name}, mapped`] = result;
+}, 90_000);
+
+function run(requests: Record<string, string[]>, ownership?: OwnershipRules): typeof results {
   writeFileSync(join(scratch, 'requests.json'), JSON.stringify(requests));
   const args = ['image', '', 'requests.json'].map((name) => join(scratch, name));
+  if (ownership !== undefined) args.push(JSON.stringify(ownership));
   const printed = execFileSync(process.execPath, ['--expose-gc', child, ...args], {
     encoding: 'utf8',
     timeout: 60_000,
   });
-  results = JSON.parse(printed) as typeof results;
-}, 60_000);
+  return JSON.parse(printed) as typeof results;
+}
 
 afterAll(() => rmSync(scratch, { recursive: true }));
 

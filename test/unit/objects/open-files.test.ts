@@ -812,7 +812,12 @@ describeWith([needsRoot, needsFuse, needsPassthrough], 'passthrough that the ker
     });
     expect(request.loadAdjacent(session.exchange(0))).toBe(0);
     const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
-    const wishes = { posixAcl: false, stackDepth: 2, overIoUring: false };
+    const wishes = {
+      posixAcl: false,
+      stackDepth: 2,
+      overIoUring: false,
+      withoutHandles: false,
+    };
     const length = negotiate(request, reply, wishes, negotiated);
     expect(session.reply(reply.finish(request, length))).toBe(0);
     const files = makeTable();
