@@ -4,7 +4,8 @@
 import { fileURLToPath } from 'node:url';
 import { announce, takeReadyDescriptor } from '../fuse/readiness.ts';
 import { fail } from './exit-code.ts';
-import { exitCodeOf, describeError, unreadiness } from './exit.ts';
+import { exitCodeOf, unreadiness } from './exit.ts';
+import { oneLine } from './error-line.ts';
 import { HELP, parseCommandLine } from './options.ts';
 import { version } from './version.ts';
 
@@ -39,7 +40,7 @@ async function main(readyDescriptor: number | undefined): Promise<void> {
 /** Reports to whoever waits: the starter of a daemon in the background, else the terminal. */
 function report(error: unknown, readyDescriptor: number | undefined): void {
   if (readyDescriptor === undefined) {
-    fail(describeError(error), exitCodeOf(error));
+    fail(oneLine(error), exitCodeOf(error));
   } else {
     announce(readyDescriptor, unreadiness(error));
     process.exitCode = exitCodeOf(error);

@@ -110,7 +110,7 @@ Mount options:
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
 3 base directory, mountpoint or log file not usable; 4 mounting failed; 5 the image does not have
-the digest asked for; 70 internal error.
+the digest asked for; 69 Node.js or the native addon is missing; 70 internal error.
 `;
 
 /**

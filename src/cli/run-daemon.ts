@@ -23,6 +23,9 @@ export async function runDaemon(
   if (endianness() !== 'LE') {
     throw new UnsupportedFeatureError('endianness', 0, 'this machine is big-endian; not supported');
   }
+  // Nothing of the daemon may keep another filesystem busy; and where the current directory has been
+  // removed no thread can be started. All paths are absolute by now.
+  process.chdir('/');
   const native = loadNative();
   const logger = createLogger(
     logTarget(options, native, readyDescriptor),
@@ -47,8 +50,6 @@ export async function runDaemon(
     daemon.stop();
     throw error;
   }
-  // Nothing of the daemon may keep another filesystem busy.
-  process.chdir('/');
   // A starter that was interrupted meanwhile does not want the mount any more.
   if (readyDescriptor !== undefined && !announce(readyDescriptor, { ready: true })) daemon.stop();
   // Of 60 MiB that starting has touched a serving daemon needs a third. It may be refused.
