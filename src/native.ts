@@ -294,6 +294,11 @@ export interface NativeAddon {
    * -errno; -ENODATA at end of file, -EBADMSG for a message without descriptor.
    */
   receiveDescriptor(socketFd: number): number;
+  /**
+   * Sends one message to the AF_UNIX datagram socket at an absolute path, or with `@` in front the abstract
+   * name. Waits 5 s at most for its receiver (-EAGAIN then). 0 or -errno; -EINVAL for another kind of address.
+   */
+  sendDatagram(address: string, text: string): number;
   /** Opens a directory as root of object look-ups (O_PATH|O_DIRECTORY). Descriptor or -errno. */
   openBasedir(path: string): number;
   /**

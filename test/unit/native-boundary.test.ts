@@ -46,6 +46,7 @@ describe('wrong arguments of functions', () => {
         stackOverlay: 'swwnkw',
         unmount: 'sw',
         receiveDescriptor: 'd',
+        sendDatagram: 'ss',
         openBasedir: 's',
         openObject: 'dblf',
         openObjectByWalk: 'dblf',
