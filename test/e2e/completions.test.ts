@@ -110,6 +110,16 @@ for (const [shell, ask] of shells) {
       expect(second.map((word) => word.replace(/^.*,/, ''))).toEqual(['allow_other']);
     });
 
+    test('offers the mount options of composefs-fuse --help', async () => {
+      const { stdout: help } = await runCommand(process.execPath, [commandPath, '--help']);
+      const list = /Mount options:\n(.*?)\n\n/s.exec(help)![1]!;
+      const heads = list.match(/^ {2}\S.*?(?= {2}|$)/gm)!.join(' ');
+      const offered = await ask(['composefs-fuse', '-o', ''], home);
+      const names = offered.map((word) => word.replace(/=$/, ''));
+      expect(names).toContain('basedir');
+      expect(new Set(names)).toEqual(new Set(heads.match(/(?<![=A-Z])[a-z][a-z_]+/g)));
+    });
+
     test('offers the commands of composefs-info, and then files', async () => {
       const offered = await ask(['composefs-info', ''], home);
       expect(offered.sort()).toEqual([
