@@ -129,6 +129,20 @@ describeWith([...needsOurMount, needsCompiler], 'the package, installed', () => 
     expect(listed.stdout).toContain('/architecture.md\t');
   });
 
+  test('installs itself into a system, where it needs neither npm nor the package', async () => {
+    for (const name of ['docs/man/mkcomposefs.1', 'completions/bash/mkcomposefs'])
+      expect(packed).toContain(`package/${name}`);
+    const destdir = join(scope.directory(), 'system');
+    const args = [join(installed, 'scripts/install.mjs'), '--destdir', destdir];
+    await mustRun(process.execPath, args, { timeoutMs: 60_000 });
+    expect(await mountAndRead(join(destdir, 'usr/local/bin/composefs-fuse'))).toContain(
+      `${destdir}/usr/local/lib/composefs-fuse/prebuilds/`,
+    );
+    const made = ['--from-file', '--print-digest-only', '-'];
+    const input = '/ 0 40755 2 0 0 0 0.0 - - -\n';
+    await mustRun(join(destdir, 'usr/local/bin/mkcomposefs'), made, { env, input });
+  });
+
   test('without an addon that fits says the one command that builds it, which does', async () => {
     const folder = scope.directory();
     const store = `--digest-store=${join(folder, 'objects')}`;

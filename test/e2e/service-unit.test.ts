@@ -109,7 +109,11 @@ describeWith([...needsOurMount, needsSetpriv], 'the service unit', () => {
     scope.defer(() => void daemon.kill('SIGKILL'));
     let log = '';
     daemon.stderr.setEncoding('utf8').on('data', (text: string) => (log += text));
-    await waitUntil('the mount is announced', () => log.includes('"mounted"'), LIMIT_MS);
+    await waitUntil(
+      'the mount is announced',
+      () => log.includes('composefs-fuse: mounted ('),
+      LIMIT_MS,
+    );
     return daemon;
   }
 
