@@ -482,6 +482,15 @@ export interface NativeAddon {
 
 let loaded: NativeAddon | undefined;
 
+/** The file that `loadNative` loads; undefined if there is none. */
+export function addonPath(): string | undefined {
+  try {
+    return createRequire(import.meta.url).resolve('#addon');
+  } catch {
+    return undefined;
+  }
+}
+
 /** Loads the addon on first use. Throws AddonError naming the remedy when it is not there. */
 export function loadNative(): NativeAddon {
   if (loaded !== undefined) return loaded;

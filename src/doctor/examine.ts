@@ -1,0 +1,119 @@
+// Makes all checks, in their order, and puts what they found together.
+
+import { release } from 'node:os';
+import { loadNative, type NativeAddon } from '../native.ts';
+import { judgeBasedir, noBasedir } from './basedirs.ts';
+import { type Caller, lookAtCaller } from './caller.ts';
+import { CHECKS, type CheckId, type Finding, skip, type Verdict } from './finding.ts';
+import { checkDevice, checkHelper, checkRing, checkSettings } from './fuse-access.ts';
+import { checkAddon, checkKernel, checkMountHelper, checkOpenFiles } from './machine.ts';
+import { checkMounts, MOUNT_CHECKS, whyNothingTried } from './mounts.ts';
+import { checkApparmor, checkSubids, checkUserNamespaces, tryUserNamespace } from './namespaces.ts';
+import { bestRungs, type Rungs } from './rung.ts';
+import { makeSample, removeSample } from './sample.ts';
+import { tryBasedirAt } from './trials.ts';
+
+/** All that was found. */
+export interface Examination {
+  kernel: string;
+  caller: Caller;
+  findings: Finding[];
+  rungs: Rungs;
+}
+
+/** `basedirs` are absolute paths; `onCheck` is told what is looked at. Nothing is changed by it. */
+export async function examine(
+  basedirs: readonly string[],
+  onCheck: (what: string) => void,
+): Promise<Examination> {
+  const caller = lookAtCaller();
+  const native = loadOrError();
+  const findings: Finding[] = [];
+  const add = (id: CheckId, verdict: Verdict): number => findings.push({ id, ...verdict });
+
+  add('kernel', checkKernel());
+  add('addon', checkAddon(native));
+  add('open-files', checkOpenFiles());
+  add('mount-helper', await checkMountHelper());
+  add('dev-fuse', checkDevice());
+  add('fusermount3', await checkHelper(caller));
+  add('fuse-conf', checkSettings(caller));
+  onCheck('user namespaces');
+  const tried = await tryUserNamespace();
+  const hasNamespaces = tried?.code === 0;
+  add('user-namespaces', checkUserNamespaces(tried));
+  add('subids', await checkSubids(caller, hasNamespaces));
+  add('apparmor-userns', checkApparmor(hasNamespaces));
+  add('io-uring', native instanceof Error ? WITHOUT_ADDON : checkRing(native));
+  findings.push(...(await examineBasedirs(native, basedirs, onCheck)));
+  const usable = basedirs.filter((path) =>
+    findings.some(
+      ({ id, subject, state }) => id === 'basedir' && subject === path && state !== 'fail',
+    ),
+  );
+  const obstacle =
+    native instanceof Error
+      ? WITHOUT_ADDON.found
+      : whyNothingTried(caller, tried !== undefined, hasNamespaces);
+  findings.push(...(await examineMounts(caller, usable, hasNamespaces, obstacle, onCheck)));
+
+  findings.sort((a, b) => CHECKS.indexOf(a.id) - CHECKS.indexOf(b.id));
+  return { kernel: release(), caller, findings, rungs: bestRungs(findings, caller) };
+}
+
+const WITHOUT_ADDON = skip('the addon is not there');
+
+function loadOrError(): NativeAddon | Error {
+  try {
+    return loadNative();
+  } catch (error) {
+    return error as Error;
+  }
+}
+
+async function examineBasedirs(
+  native: NativeAddon | Error,
+  basedirs: readonly string[],
+  onCheck: (what: string) => void,
+): Promise<Finding[]> {
+  if (basedirs.length === 0) return noBasedir();
+  const findings: Finding[] = [];
+  for (const path of basedirs) {
+    onCheck(path);
+    if (native instanceof Error) {
+      const ids = ['basedir', 'basedir-verity', 'basedir-reflink'] as const;
+      findings.push(...ids.map((id) => ({ id, subject: path, ...WITHOUT_ADDON })));
+    } else {
+      findings.push(...judgeBasedir(path, await tryBasedirAt(path)));
+    }
+  }
+  return findings;
+}
+
+async function examineMounts(
+  caller: Caller,
+  basedirs: readonly string[],
+  hasNamespaces: boolean,
+  obstacle: string | undefined,
+  onCheck: (what: string) => void,
+): Promise<Finding[]> {
+  const allSkipped = (why: string): Finding[] => MOUNT_CHECKS.map((id) => ({ id, ...skip(why) }));
+  if (obstacle !== undefined) return allSkipped(obstacle);
+  onCheck('mounts');
+  const sample = makeSample();
+  if (sample === undefined)
+    return allSkipped('no temporary directory can be written to; set TMPDIR');
+  const remove = (): void => removeSample(sample.folder);
+  const onSignal = (signal: NodeJS.Signals): void => {
+    remove();
+    process.kill(process.pid, signal);
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.once(signal, onSignal);
+  try {
+    return await checkMounts({ caller, sample, basedirs, hasNamespaces });
+  } finally {
+    for (const signal of signals) process.removeListener(signal, onSignal);
+    remove();
+  }
+}
