@@ -38,7 +38,10 @@ export function judgeBasedir(path: string, result: BasedirResult): Finding[] {
   if ('reason' in result) {
     const why = skip('the base directory cannot be used');
     return [
-      about('basedir', fail(result.reason, 'give another --basedir')),
+      about(
+        'basedir',
+        fail(result.reason.replace(`base directory ${path} `, ''), 'give another --basedir'),
+      ),
       about('basedir-verity', why),
       about('basedir-reflink', why),
     ];
@@ -52,8 +55,12 @@ export function judgeBasedir(path: string, result: BasedirResult): Finding[] {
 
 /** Where none was named. */
 export function noBasedir(): Finding[] {
-  const why: Verdict = { ...skip('no base directory was named'), remedy: 'give --basedir DIR' };
-  return (['basedir', 'basedir-verity', 'basedir-reflink'] as const).map((id) => ({ id, ...why }));
+  const why = skip('no base directory was named');
+  return [
+    { id: 'basedir', ...why, remedy: 'give --basedir DIR' },
+    { id: 'basedir-verity', ...why },
+    { id: 'basedir-reflink', ...why },
+  ];
 }
 
 function nameOf(filesystem: number): string {

@@ -27,8 +27,8 @@ export const CHECKS = [
 export type CheckId = (typeof CHECKS)[number];
 
 /**
- * `ok`: it works. `warn`: mounts can do without, in a slower or weaker way. `fail`: it keeps this user
- * from mounting. `skip`: it was not tried, and `found` says why.
+ * `ok`: it works. `warn`: mounts can do without, in a slower or weaker way. `fail`: something that
+ * mounts are made with cannot be used. `skip`: it was not tried, and `found` says why.
  */
 export type State = 'ok' | 'warn' | 'fail' | 'skip';
 

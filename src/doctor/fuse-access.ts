@@ -29,6 +29,7 @@ export function checkDevice(): Verdict {
 
 /** Only an ordinary user needs it; for others it is no more than a hint. */
 export async function checkHelper(caller: Caller): Promise<Verdict> {
+  if (caller.scope === 'namespace') return skip('root of a user namespace mounts without it');
   const lack = caller.scope === 'none' ? fail : warn;
   const path = findProgram(FUSERMOUNT);
   if (path === undefined) {

@@ -31,6 +31,8 @@ export const MOUNT_CHECKS = [
   'overlay-verity',
 ] as const;
 
+const NEEDS_FUSE: ReadonlySet<string> = new Set(['passthrough', 'overlay', 'overlay-userns']);
+
 /** Why this caller can mount nothing at all without others seeing it; or undefined. */
 export function whyNothingTried(
   { scope }: Caller,
@@ -55,7 +57,13 @@ export async function checkMounts(bench: Bench): Promise<Finding[]> {
     'overlay-verity': () => checkVerity(bench),
   };
   // One after the other: all of them use the same mountpoint, and processors may be few.
-  for (const id of MOUNT_CHECKS) findings.push({ id, ...(await verdicts[id]()) });
+  for (const id of MOUNT_CHECKS) {
+    const isVain = NEEDS_FUSE.has(id) && findings[0]?.state === 'fail';
+    const verdict = isVain
+      ? skip('no FUSE mount can be made; see fuse-mount')
+      : await verdicts[id]();
+    findings.push({ id, ...verdict });
+  }
   return findings;
 }
 
@@ -75,7 +83,8 @@ function byKernel(
 async function checkFuse(bench: Bench): Promise<Verdict> {
   const place = placeOf(bench.caller);
   const result = await byDaemon(bench, 'daemon', place);
-  if ('reason' in result) return fail(result.reason, 'see dev-fuse and user-namespaces');
+  if ('reason' in result)
+    return fail(result.reason, 'see dev-fuse, open-files and user-namespaces');
   return ok(
     place === 'here'
       ? 'a mount was made and read'

@@ -15,9 +15,15 @@ export function toText({ findings, rungs }: Examination, hasColours: boolean): s
   const paint = (code: number, text: string): string =>
     hasColours ? `\u001b[${code}m${text}\u001b[0m` : text;
   const lines = findings.flatMap((finding) => linesOf(finding, paint));
-  const { plain, verified } = rungs;
-  const more = verified === undefined ? '' : `; with verity: ${verified}`;
-  lines.push('', paint(1, `best rung: ${plain}${more}`));
+  const { plain, verified, inNamespace } = rungs;
+  const rung = [
+    `best rung: ${plain}`,
+    verified === undefined ? '' : `; with verity: ${verified}`,
+    inNamespace === undefined
+      ? ''
+      : `; in a user namespace (unshare -Urm --map-auto): ${inNamespace}`,
+  ].join('');
+  lines.push('', paint(1, rung));
   return lines.join('\n');
 }
 
@@ -43,6 +49,7 @@ export function toJson({ kernel, caller, findings, rungs }: Examination, version
     admin: caller.scope,
     rung: rungs.plain,
     verifiedRung: rungs.verified ?? null,
+    namespaceRung: rungs.inNamespace ?? null,
     checks: findings.map(({ id, subject, state, found, remedy }) => ({
       id,
       subject: subject ?? null,

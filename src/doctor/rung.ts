@@ -12,6 +12,8 @@ export interface Rungs {
   plain: RungName;
   /** Undefined where no base directory was named: it depends on the objects. */
   verified: RungName | undefined;
+  /** What an ordinary user gets in a user namespace; undefined for others. */
+  inNamespace: RungName | undefined;
 }
 
 export function bestRungs(findings: readonly Finding[], caller: Caller): Rungs {
@@ -20,8 +22,8 @@ export function bestRungs(findings: readonly Finding[], caller: Caller): Rungs {
   const fails = (id: CheckId): boolean => all(id).some(({ state }) => state === 'fail');
   const isNamed = all('basedir').some(({ subject }) => subject !== undefined);
   // What every rung needs.
-  if ((['kernel', 'addon', 'open-files', 'basedir'] as const).some(fails)) {
-    return { plain: 'none', verified: isNamed ? 'none' : undefined };
+  if ((['kernel', 'addon', 'basedir'] as const).some(fails)) {
+    return { plain: 'none', verified: isNamed ? 'none' : undefined, inNamespace: undefined };
   }
   const isInitial = caller.scope === 'initial';
   const available: Record<RungName, boolean> = {
@@ -35,7 +37,12 @@ export function bestRungs(findings: readonly Finding[], caller: Caller): Rungs {
   const isGuarded = isInitial && works('overlay-verity') && works('basedir-verity');
   const plain = best(RUNGS);
   const verified = best(isGuarded ? RUNGS : ['passthrough', 'fuse', 'none']);
-  return { plain, verified: isNamed ? verified : undefined };
+  let inNamespace: RungName | undefined;
+  if (caller.scope === 'none' && works('user-namespaces')) {
+    const isMountable = works('fuse-mount') ? 'fuse' : 'none';
+    inNamespace = works('overlay-userns') ? 'overlay' : isMountable;
+  }
+  return { plain, verified: isNamed ? verified : undefined, inNamespace };
 }
 
 /** An ordinary user's mount is made by fusermount3, which is not tried: everybody would see it. */

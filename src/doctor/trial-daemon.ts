@@ -17,10 +17,17 @@ const DAEMON = '../cli/command.cjs';
 export async function tryDaemon(order: DaemonOrder): Promise<MountResult> {
   const { sample, data } = order;
   const daemon = start(order);
+  // Where there is no /dev/null it cannot be started.
+  const failed = new Promise<MountResult>((resolve) =>
+    daemon.once('error', ({ message }) => resolve({ reason: message })),
+  );
+  if (daemon.pid === undefined) return await failed;
   const log = text(daemon.stdio[2] as Readable);
   const readiness = parseReadiness(await text(daemon.stdio[3] as Readable));
   if (readiness === undefined) return { reason: `it ended without a word: ${await log}` };
-  if (!readiness.ready) return { reason: readiness.message };
+  if (!readiness.ready) {
+    return { reason: readiness.message.replace(sample.mountpoint, 'a temporary mountpoint') };
+  }
   const content = readFileSync(join(sample.mountpoint, SAMPLE_FILE));
   const ended = once(daemon, 'exit');
   daemon.kill('SIGTERM');

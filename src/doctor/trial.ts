@@ -18,11 +18,14 @@ async function perform(order: TrialOrder): Promise<unknown> {
   }
 }
 
+function say(result: unknown): void {
+  process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0));
+}
+
+function giveUp(error: unknown): void {
+  say({ reason: error instanceof Error ? error.message : String(error) });
+}
+
+process.on('uncaughtException', giveUp);
 process.stdin.on('end', () => process.exit(1)).resume();
-perform(JSON.parse(process.argv[2] ?? '') as TrialOrder).then(
-  (result) => process.stdout.write(`${JSON.stringify(result)}\n`, () => process.exit(0)),
-  (error: unknown) => {
-    const reason = error instanceof Error ? error.message : String(error);
-    process.stdout.write(`${JSON.stringify({ reason })}\n`, () => process.exit(0));
-  },
-);
+perform(JSON.parse(process.argv[2] ?? '') as TrialOrder).then(say, giveUp);
