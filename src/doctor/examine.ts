@@ -10,7 +10,7 @@ import { checkAddon, checkKernel, checkMountHelper, checkOpenFiles } from './mac
 import { checkMounts, MOUNT_CHECKS, whyNothingTried } from './mounts.ts';
 import { checkApparmor, checkSubids, checkUserNamespaces, tryUserNamespace } from './namespaces.ts';
 import { bestRungs, type Rungs } from './rung.ts';
-import { makeSample, removeSample } from './sample.ts';
+import { makeSample, removeSample, type Sample } from './sample.ts';
 import { tryBasedirAt } from './trials.ts';
 
 /** All that was found. */
@@ -100,10 +100,10 @@ async function examineMounts(
   const allSkipped = (why: string): Finding[] => MOUNT_CHECKS.map((id) => ({ id, ...skip(why) }));
   if (obstacle !== undefined) return allSkipped(obstacle);
   onCheck('mounts');
-  const sample = makeSample();
-  if (sample === undefined)
-    return allSkipped('no temporary directory can be written to; set TMPDIR');
-  const remove = (): void => removeSample(sample.folder);
+  let sample: Sample | undefined;
+  const remove = (): void => {
+    if (sample !== undefined) removeSample(sample.folder);
+  };
   const onSignal = (signal: NodeJS.Signals): void => {
     remove();
     process.kill(process.pid, signal);
@@ -111,6 +111,10 @@ async function examineMounts(
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
   for (const signal of signals) process.once(signal, onSignal);
   try {
+    sample = makeSample();
+    if (sample === undefined) {
+      return allSkipped('no temporary directory can be written to; set TMPDIR');
+    }
     return await checkMounts({ caller, sample, basedirs, hasNamespaces });
   } finally {
     for (const signal of signals) process.removeListener(signal, onSignal);

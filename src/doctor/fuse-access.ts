@@ -11,6 +11,8 @@ import { fail, ok, skip, type Verdict, warn } from './finding.ts';
 import { findProgram, lastWords, readText, run, sysctl } from './system.ts';
 
 const DEVICE = '/dev/fuse';
+/** Character device 10:229, as stat(2) has it. */
+const FUSE_RDEV = 0x0ae5;
 const SETTINGS = '/etc/fuse.conf';
 const SETUID = 0o4000;
 
@@ -21,7 +23,13 @@ export function checkDevice(): Verdict {
     const { found, remedy } = deviceObstacle((error as NodeJS.ErrnoException).errno ?? 0);
     return fail(found, remedy);
   }
-  const { mode, uid } = statSync(DEVICE);
+  const { mode, uid, rdev } = statSync(DEVICE);
+  if (rdev !== FUSE_RDEV) {
+    return fail(
+      `${DEVICE} is another device`,
+      `as root, rm ${DEVICE}; mknod -m 666 ${DEVICE} c 10 229`,
+    );
+  }
   const found = `${DEVICE} can be opened (mode 0${(mode & 0o777).toString(8)}, owner ${uid})`;
   if ((mode & 0o6) === 0o6) return ok(found);
   return warn(`${found}, but not by everybody`, `as root, chmod 0666 ${DEVICE}`);
