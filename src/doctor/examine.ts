@@ -4,13 +4,13 @@ import { release } from 'node:os';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { judgeBasedir, noBasedir } from './basedirs.ts';
 import { type Caller, lookAtCaller } from './caller.ts';
-import { CHECKS, type CheckId, type Finding, skip, type Verdict } from './finding.ts';
+import { CHECKS, type CheckId, fail, type Finding, skip, type Verdict } from './finding.ts';
 import { checkDevice, checkHelper, checkRing, checkSettings } from './fuse-access.ts';
 import { checkAddon, checkKernel, checkMountHelper, checkOpenFiles } from './machine.ts';
 import { checkMounts, MOUNT_CHECKS, whyNothingTried } from './mounts.ts';
 import { checkApparmor, checkSubids, checkUserNamespaces, tryUserNamespace } from './namespaces.ts';
 import { bestRungs, type Rungs } from './rung.ts';
-import { makeSample, removeSample, type Sample } from './sample.ts';
+import { isInside, makeSample, removeSample, type Sample } from './sample.ts';
 import { tryBasedirAt } from './trials.ts';
 
 /** All that was found. */
@@ -29,22 +29,24 @@ export async function examine(
   const caller = lookAtCaller();
   const native = loadOrError();
   const findings: Finding[] = [];
-  const add = (id: CheckId, verdict: Verdict): number => findings.push({ id, ...verdict });
+  const add = async (id: CheckId, check: () => Verdict | Promise<Verdict>): Promise<void> => {
+    findings.push({ id, ...(await attempt(check)) });
+  };
 
-  add('kernel', checkKernel());
-  add('addon', checkAddon(native));
-  add('open-files', checkOpenFiles());
-  add('mount-helper', await checkMountHelper());
-  add('dev-fuse', checkDevice());
-  add('fusermount3', await checkHelper(caller));
-  add('fuse-conf', checkSettings(caller));
+  await add('kernel', checkKernel);
+  await add('addon', () => checkAddon(native));
+  await add('open-files', checkOpenFiles);
+  await add('mount-helper', checkMountHelper);
+  await add('dev-fuse', checkDevice);
+  await add('fusermount3', () => checkHelper(caller));
+  await add('fuse-conf', () => checkSettings(caller));
   onCheck('user namespaces');
   const tried = await tryUserNamespace();
   const hasNamespaces = tried?.code === 0;
-  add('user-namespaces', checkUserNamespaces(tried));
-  add('subids', await checkSubids(caller, hasNamespaces));
-  add('apparmor-userns', checkApparmor(hasNamespaces));
-  add('io-uring', native instanceof Error ? WITHOUT_ADDON : checkRing(native));
+  await add('user-namespaces', () => checkUserNamespaces(tried));
+  await add('subids', () => checkSubids(caller, hasNamespaces));
+  await add('apparmor-userns', () => checkApparmor(hasNamespaces));
+  await add('io-uring', () => (native instanceof Error ? WITHOUT_ADDON : checkRing(native)));
   findings.push(...(await examineBasedirs(native, basedirs, onCheck)));
   const usable = basedirs.filter((path) =>
     findings.some(
@@ -59,6 +61,15 @@ export async function examine(
 
   findings.sort((a, b) => CHECKS.indexOf(a.id) - CHECKS.indexOf(b.id));
   return { kernel: release(), caller, findings, rungs: bestRungs(findings, caller) };
+}
+
+/** What a check cannot cope with (no /proc, say) is a finding too. */
+async function attempt(check: () => Verdict | Promise<Verdict>): Promise<Verdict> {
+  try {
+    return await check();
+  } catch (error) {
+    return fail(error instanceof Error ? error.message : String(error));
+  }
 }
 
 const WITHOUT_ADDON = skip('the addon is not there');
@@ -115,7 +126,9 @@ async function examineMounts(
     if (sample === undefined) {
       return allSkipped('no temporary directory can be written to; set TMPDIR');
     }
-    return await checkMounts({ caller, sample, basedirs, hasNamespaces });
+    const made = sample;
+    const layers = basedirs.filter((path) => !isInside(made, path));
+    return await checkMounts({ caller, sample, basedirs: layers, hasNamespaces });
   } finally {
     for (const signal of signals) process.removeListener(signal, onSignal);
     remove();

@@ -13,6 +13,7 @@ import { type MountResult, type Place, placeOf, tryMount } from './trials.ts';
 export interface Bench {
   caller: Caller;
   sample: Sample;
+  /** Those that can be layers with the sample's own. */
   basedirs: readonly string[];
   hasNamespaces: boolean;
 }

@@ -1,7 +1,7 @@
 // A tiny image with one object, for mounts that are made to see whether they work.
 
 import { createHash } from 'node:crypto';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { ImageTree, writeImage } from '../image-writer/index.ts';
@@ -51,6 +51,12 @@ export function makeSample(): Sample | undefined {
 
 export function removeSample(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
+}
+
+/** Whether the sample is inside this directory: an overlayfs takes no layer that is inside another. */
+export function isInside({ folder }: Sample, path: string): boolean {
+  const outer = realpathSync(path);
+  return outer === '/' || realpathSync(folder).startsWith(`${outer}/`);
 }
 
 function fill(folder: string): Sample {

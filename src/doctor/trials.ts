@@ -11,7 +11,8 @@ import type { Sample } from './sample.ts';
 import { lastWords, run } from './system.ts';
 
 /** Much longer than any of it takes. */
-const LIMIT_MS = 20_000;
+const MOUNT_LIMIT_MS = 20_000;
+const BASEDIR_LIMIT_MS = 10_000;
 
 /** A mount of the sample by composefs-fuse, whose file is read then. */
 export interface DaemonOrder {
@@ -73,22 +74,27 @@ export async function tryMount(
   place: Place,
 ): Promise<MountResult> {
   const namespaces = place === 'here' ? ['--mount', '--propagation', 'private'] : IN_USER_NAMESPACE;
-  return (await tryIn([UNSHARE, ...namespaces], order)) as MountResult;
+  return (await tryIn([UNSHARE, ...namespaces], order, MOUNT_LIMIT_MS)) as MountResult;
 }
 
 export async function tryBasedirAt(path: string): Promise<BasedirResult> {
   const scratch = join(path, `.composefs-doctor-${randomBytes(6).toString('hex')}`);
-  const result = (await tryIn([], { trial: 'basedir', path, scratch })) as BasedirResult;
+  const order: BasedirOrder = { trial: 'basedir', path, scratch };
+  const result = (await tryIn([], order, BASEDIR_LIMIT_MS)) as BasedirResult;
   // A trial that was ended has not removed it. Never from this process: the filesystem may hang.
   if ('reason' in result) await run('rm', ['-rf', '--', scratch]);
   return result;
 }
 
 /** What the trial said; or a reason why it said nothing. */
-async function tryIn(wrapper: readonly string[], order: TrialOrder): Promise<unknown> {
+async function tryIn(
+  wrapper: readonly string[],
+  order: TrialOrder,
+  limitMs: number,
+): Promise<unknown> {
   const script = fileURLToPath(new URL('trial.js', import.meta.url));
   const [program, ...args] = [...wrapper, process.execPath, script, JSON.stringify(order)];
-  const ending = await run(program, args, LIMIT_MS);
+  const ending = await run(program, args, limitMs);
   try {
     return JSON.parse(ending.stdout);
   } catch {

@@ -23,7 +23,7 @@ import {
   waitUntil,
   within,
 } from '../support/command.ts';
-import { isRunning, mountTable } from '../support/mounts.ts';
+import { isRunning, mountOurs, mountTable } from '../support/mounts.ts';
 import {
   asNobody,
   describeWith,
@@ -39,6 +39,7 @@ import {
   needsUserNamespaces,
   type Requirement,
 } from '../support/requirements.ts';
+import { sampleImage } from '../support/sample-image.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
 
 interface Check {
@@ -320,6 +321,29 @@ describeWith([...needsOurMount, needsSetpriv], 'doctor', () => {
       state: 'skip',
       found: 'it is not writable',
     });
+  });
+
+  test('takes a base directory that the temporary directory is in', async () => {
+    const outer = join(temporary, '..');
+    const { report: found, states } = await report([], ['--basedir', outer]);
+    expect(find(found, 'basedir').subject).toBe(outer);
+    const { states: without } = await report();
+    for (const id of ['fuse-mount', 'passthrough', 'overlay', 'erofs-file', 'erofs-loop'])
+      expect(`${id} ${states[id]}`).toBe(`${id} ${without[id]}`);
+  });
+
+  test('gives up on a base directory that hangs', async () => {
+    const sample = sampleImage(scope);
+    const mount = await mountOurs(scope, { image: sample.image, basedirs: sample.basedirs });
+    process.kill(mount.pid, 'SIGSTOP');
+    try {
+      const { code, report: found } = await report([], ['--basedir', mount.mountpoint]);
+      expect(find(found, 'basedir')).toMatchObject({ state: 'fail', found: 'no answer in time' });
+      expect(find(found, 'fuse-mount').state).toBe('ok');
+      expect(code).toBe(4);
+    } finally {
+      process.kill(mount.pid, 'SIGCONT');
+    }
   });
 
   test('gives up on a program that hangs', async () => {
