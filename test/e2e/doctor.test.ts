@@ -4,6 +4,7 @@
 import { spawn } from 'node:child_process';
 import {
   chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -23,6 +24,8 @@ import {
   waitUntil,
   within,
 } from '../support/command.ts';
+import { tryLadder } from '../support/ladder.mjs';
+import { mountComposefs, mountpointIn, verifiableImage } from '../support/mount-composefs.ts';
 import { isRunning, mountOurs, mountTable } from '../support/mounts.ts';
 import {
   asNobody,
@@ -147,6 +150,43 @@ describeWith([...needsOurMount, needsSetpriv], 'doctor', () => {
         expect(lines.splice(-3)).toEqual(['', 'best rung: kernel', '']);
         for (const line of lines)
           expect(line).toMatch(/^(?:(?:ok {2}|warn|fail|skip) {2}[a-z\d-]+ +\S.*| +-> \S.*)$/);
+      });
+    },
+  );
+
+  describeWith(
+    [
+      needsNobody,
+      needsUserDataLayers,
+      needsKernelComposefs,
+      needsUserNamespaces,
+      needsFusermount,
+      needsOpenFuse,
+    ],
+    'beside mount.composefs',
+    () => {
+      test('names the rung that is taken, with verity and without', async () => {
+        const sample = verifiableImage(scope);
+        const mountpoint = mountpointIn(scope);
+        chownSync(mountpoint, 65534, 65534);
+        const basedir = sample.objects.path;
+        const identities = [
+          { title: 'root', as: [] },
+          { title: 'root of a namespace', as: [...asNobody, 'unshare', '-Urm'] },
+          { title: 'a user', as: asNobody },
+        ];
+        const wanted = { image: sample.image, basedir, mountpoint, digest: '0'.repeat(64) };
+        const rows = tryLadder([mountComposefs], wanted, identities);
+        for (const { title, as } of identities) {
+          const { report: found } = await report(as, ['--basedir', basedir]);
+          const taken = (wish: string): string | undefined =>
+            rows.find(({ who, asked }) => who === title && asked === wish)?.rung;
+          expect({ title, plain: found.rung, verity: found.verifiedRung }).toEqual({
+            title,
+            plain: taken('nothing'),
+            verity: taken('verity'),
+          });
+        }
       });
     },
   );
