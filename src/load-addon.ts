@@ -17,9 +17,9 @@ const NOT_THERE: ReadonlySet<string | undefined> = new Set(['MODULE_NOT_FOUND', 
 export function loadAddon(): unknown {
   const require = createRequire(import.meta.url);
   let cause: unknown;
-  for (const find of [() => '#addon', () => `#prebuilds/${hostName()}`]) {
+  for (const name of candidates()) {
     try {
-      return require(find());
+      return require(name);
     } catch (error) {
       if (!NOT_THERE.has((error as NodeJS.ErrnoException).code)) cause ??= error;
     }
@@ -29,6 +29,25 @@ export function loadAddon(): unknown {
       `build it with: npm --prefix ${quote(packageFolder(require))} run build:native`,
     cause === undefined ? undefined : { cause },
   );
+}
+
+/** The file that is looked at first of those that are there; undefined if there is none. */
+export function addonPath(): string | undefined {
+  const require = createRequire(import.meta.url);
+  for (const name of candidates()) {
+    try {
+      return require.resolve(name);
+    } catch {
+      // The next one.
+    }
+  }
+  return undefined;
+}
+
+/** By their names in package.json's imports, the best one first. The host is only looked at for the second. */
+function* candidates(): Generator<string> {
+  yield '#addon';
+  yield `#prebuilds/${hostName()}`;
 }
 
 /** As the folders of prebuilds/ are called: `linux-x64-glibc`. */

@@ -5,6 +5,8 @@
 
 import { loadAddon } from './load-addon.ts';
 
+export { addonPath } from './load-addon.ts';
+
 /** A reply that the kernel refused: `exchange` returns this base minus the errno of write(2). */
 export const WRITE_FAILED = -4096;
 

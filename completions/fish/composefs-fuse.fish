@@ -6,6 +6,8 @@ function __composefs_fuse_mount_options
         'suid dev noexec fsname= max_read= context= auto_unmount nonempty'
 end
 
+complete -c composefs-fuse -n __fish_is_first_token -a doctor -d 'Say what works on this machine'
+complete -c composefs-fuse -n '__fish_seen_subcommand_from doctor' -l json -d 'Print JSON'
 complete -c composefs-fuse -l basedir -x -a '(__fish_complete_directories)' -d 'Directory of objects'
 complete -c composefs-fuse -l verity -x -a 'off if-present require' -d 'Which objects are verified'
 complete -c composefs-fuse -l verify-engine -x -a 'auto kernel user' -d 'Who vouches for objects'

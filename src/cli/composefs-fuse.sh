@@ -30,7 +30,7 @@ command -v node >/dev/null ||
 
 # As isPlainMount of plain-mount.ts: surely a mount in the background, or wrong.
 is_plain() {
-  [ $# -gt 0 ] && [ -z "${COMPOSEFS_FUSE_READY_FD+set}" ] || return 1
+  [ $# -gt 0 ] && [ "$1" != doctor ] && [ -z "${COMPOSEFS_FUSE_READY_FD+set}" ] || return 1
   for arg; do
     case $arg in
       *debug*) return 1 ;;

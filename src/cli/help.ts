@@ -4,8 +4,10 @@ import { LOG_FORMATS, LOG_LEVELS } from '../log-levels.ts';
 
 export const HELP: string = `Usage: composefs-fuse [options] IMAGE MOUNTPOINT
        composefs-fuse -o source=IMAGE,basedir=DIR[,…] MOUNTPOINT
+       composefs-fuse doctor [--basedir DIR]…
 
 Mounts a composefs image through FUSE. Returns when the mount is ready and serves in the background.
+doctor says what works on this machine, and what to do about the rest (composefs-fuse doctor --help).
 
   --basedir DIR[:DIR…]  directory of objects; several are searched in order (repeatable)
   --verity POLICY       which objects are verified: off, if-present (those whose digest the image

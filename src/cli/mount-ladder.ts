@@ -1,10 +1,10 @@
 // The ways to mount that mount.composefs knows, one after the other: the first that gives all that is
 // asked for is taken. docs/mounting.md has the table of what each one guarantees.
 
-import { statfsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { ImageDigestError } from '../errors.ts';
 import { adminScope } from '../fuse/caller.ts';
+import { isStacked } from '../fuse/data-mode.ts';
 import {
   type KernelMountPlan,
   mountByKernel,
@@ -21,8 +21,6 @@ import type { Backend, MountRequest } from './mount-composefs-options.ts';
 
 /** composefs-fuse in one file, see scripts/bundle.mjs. */
 const DAEMON = './command.cjs';
-/** OVERLAYFS_SUPER_MAGIC of <linux/magic.h>. */
-const OVERLAYFS = 0x794c7630;
 
 /** What mounting needs of the system, opened once for all rungs. */
 export interface Sources {
@@ -160,8 +158,7 @@ function whyNoPassthrough({ mount, basedirs }: MountRequest): string | undefined
   if (!isLinux(6, 9)) return 'it needs Linux 6.9';
   if (mount.verifyAt === 'read') return 'verify_at=read: the kernel would read unchecked';
   if (mount.transport === 'fuse-native') return 'transport=fuse-native has none';
-  const isStacked = basedirs.some((path) => statfsSync(path).type === OVERLAYFS);
-  if (isStacked && mount.data !== 'passthrough') {
+  if (basedirs.some(isStacked) && mount.data !== 'passthrough') {
     return 'a base directory is on an overlayfs; data=passthrough does it all the same';
   }
   return undefined;

@@ -17,6 +17,11 @@ export type DataMode = (typeof DATA_MODES)[number];
 /** OVERLAYFS_SUPER_MAGIC of <linux/magic.h>. */
 const OVERLAYFS = 0x794c7630;
 
+/** Whether a directory is on an overlayfs: no passthrough there unless it is asked for. */
+export function isStacked(path: string): boolean {
+  return statfsSync(path).type === OVERLAYFS;
+}
+
 /**
  * FUSE's max_stack_depth: 0 for no passthrough, 1 for objects on ordinary filesystems, 2 for objects on
  * an overlayfs, which keeps this mount from being a layer of another one; only when asked for.
@@ -27,8 +32,8 @@ export function stackDepthFor(
   basedirs: readonly number[],
 ): number {
   if (mode === 'daemon' || mode === 'overlay' || at === 'read') return 0;
-  const isStacked = basedirs.some((fd) => statfsSync(`/proc/self/fd/${fd}`).type === OVERLAYFS);
-  return isStacked && mode === 'passthrough' ? 2 : 1;
+  const isAnyStacked = basedirs.some((fd) => isStacked(`/proc/self/fd/${fd}`));
+  return isAnyStacked && mode === 'passthrough' ? 2 : 1;
 }
 
 export function passthroughFor(mode: DataMode, stackDepth: number): Passthrough {

@@ -181,20 +181,29 @@ export function mountFuse(native: NativeAddon, wishes: MountWishes): FuseMount {
 export function openFuseDevice(native: NativeAddon): number {
   const device = native.openDevice();
   if (device >= 0) return device;
-  throw new MountError(explainDevice(device), { errno: -device, path: '/dev/fuse' });
+  const { found, remedy } = deviceObstacle(device);
+  const message = remedy === undefined ? found : `${found}: ${remedy}`;
+  throw new MountError(message, { errno: -device, path: '/dev/fuse' });
 }
 
-function explainDevice(status: number): string {
+/** What a failure (negative errno) to open /dev/fuse means, and what helps. */
+export function deviceObstacle(status: number): { found: string; remedy?: string } {
   switch (-status) {
     case Errno.ENOENT:
     case Errno.ENODEV:
     case Errno.ENXIO:
-      return '/dev/fuse is missing or without driver: load it with `modprobe fuse`, or give the container `--device /dev/fuse`';
+      return {
+        found: '/dev/fuse is missing or without driver',
+        remedy: 'load it with `modprobe fuse`, or give the container `--device /dev/fuse`',
+      };
     case Errno.EACCES:
     case Errno.EPERM:
-      return '/dev/fuse may not be opened by this user: it needs mode 0666, or in a container `--device /dev/fuse`';
+      return {
+        found: '/dev/fuse may not be opened by this user',
+        remedy: 'it needs mode 0666, or in a container `--device /dev/fuse`',
+      };
     default:
-      return `/dev/fuse cannot be opened: ${errnoName(status)}`;
+      return { found: `/dev/fuse cannot be opened: ${errnoName(status)}` };
   }
 }
 

@@ -6,7 +6,7 @@ import type { NativeAddon } from '../native.ts';
 import type { OwnTransportName } from './transport-names.ts';
 
 /** Off unless an administrator writes Y; there since Linux 6.14. */
-const ENABLE_URING = '/sys/module/fuse/parameters/enable_uring';
+export const ENABLE_URING = '/sys/module/fuse/parameters/enable_uring';
 /** The kernel makes a queue for each of these. */
 const POSSIBLE_CPUS = '/sys/devices/system/cpu/possible';
 

@@ -38,6 +38,8 @@ export interface KernelMountPlan {
   upper: readonly [string, string] | undefined;
   /** An open user namespace whose mapping the image's owners get. */
   idmapFd: number | undefined;
+  /** Of KERNEL_WAYS; all of them when absent. */
+  ways?: number;
 }
 
 /** Why this process cannot make kernel mounts at all; or undefined. */
@@ -124,7 +126,7 @@ export async function mountByKernel(
     pack(plan.upper ?? []),
     plan.idmapFd ?? -1,
     attributesOf(plan.flags) | (isReadOnly ? MOUNT_ATTR.RDONLY : 0),
-    KERNEL_WAYS.ALL,
+    plan.ways ?? KERNEL_WAYS.ALL,
   );
   if (typeof outcome === 'number') return { reason: errnoName(outcome) };
   if (outcome.errno === 0) return { from: outcome.step === 'loop' ? 'loop' : 'file' };

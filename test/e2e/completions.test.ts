@@ -128,6 +128,14 @@ for (const [shell, ask] of shells) {
       expect(await ask(['composefs-info', 'ls', 'im'], home)).toEqual(['image.cfs']);
     });
 
+    test('offers the options of doctor', async () => {
+      const offered = await ask(['composefs-fuse', 'doctor', '--'], home);
+      const names = offered.map((word) => word.replace(/=$/, ''));
+      expect(names).toContain('--json');
+      if (shell !== 'fish')
+        expect(names.sort()).toEqual(['--basedir', '--help', '--json', '--version']);
+    });
+
     test('offers directories for objects, and files for images', async () => {
       const directory = await ask(['composefs-fuse', '--basedir', ''], home);
       expect(directory.map((word) => word.replace(/\/$/, ''))).toEqual(['objects']);

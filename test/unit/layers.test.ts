@@ -58,6 +58,11 @@ const layers: Layer[] = [
     refused: ['../fuse/daemon.ts', '../fuse/abi.ts', '../cli/exit.ts', '../log.ts', 'pino'],
   },
   {
+    file: 'src/doctor/probe.ts',
+    allowed: ['../errors.ts', '../native.ts', '../fuse/mounting.ts', '../kernel-mount/x.ts'],
+    refused: ['../fuse/daemon.ts', '../image-reader/index.ts', '../cli/exit.ts', '../log.ts'],
+  },
+  {
     file: 'src/source-directory/probe.ts',
     allowed: ['../errors.ts', '../native.ts', '../image-writer/index.ts', '../objects/store.ts'],
     refused: ['../fuse/abi.ts', '../filesystem/x.ts', '../cli/exit.ts', 'pino'],

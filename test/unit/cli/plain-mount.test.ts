@@ -11,7 +11,23 @@ import { isPlainMount } from '../../../src/cli/plain-mount.ts';
 import { UsageError } from '../../../src/errors.ts';
 
 const words = [
-  ...['image.cfs', '/mnt', '-', '--', '', '-f', '-d', '-h', '-V', '-n', '-s', '-v', '-sf', '-fs'],
+  ...[
+    'doctor',
+    'image.cfs',
+    '/mnt',
+    '-',
+    '--',
+    '',
+    '-f',
+    '-d',
+    '-h',
+    '-V',
+    '-n',
+    '-s',
+    '-v',
+    '-sf',
+    '-fs',
+  ],
   ...['-o', '-odebug', '-oro', 'debug', 'ro,debug', 'basedir=a', 'source=b', '-t', '-tcomposefs'],
   ...['--basedir', '--basedir=a', '--basedir=', '--verity', 'off', '--verity=off', '--threads'],
   ...['2', '--threads=x', '--log-file=x', '--log-level', '--log-level=debug', '--debug', '--help'],
@@ -55,6 +71,18 @@ describe('a plain mount', () => {
     [['--verity=require', '--log-file', 'log', '-s', 'image.cfs', '/mnt']],
   ])('is %j', (line) => {
     expect(isPlainMount(line)).toBe(true);
+  });
+
+  it.each([[['doctor']], [['doctor', '/mnt']], [['doctor', '--json']]])(
+    'is not %j, which is another command',
+    (line) => {
+      expect(isPlainMount(line)).toBe(false);
+    },
+  );
+
+  it('is one of an image called doctor that is named with its directory', () => {
+    expect(isPlainMount(['./doctor', '/mnt'])).toBe(true);
+    expect(isPlainMount(['--basedir', 'doctor', 'image.cfs', '/mnt'])).toBe(true);
   });
 
   it('is never what the parser takes for something else', () => {
