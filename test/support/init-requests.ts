@@ -42,6 +42,8 @@ const UP_TO_5_15 = UP_TO_5_4 | HANDLE_KILLPRIV_V2 | SETXATTR_EXT;
 const UP_TO_6_1 = UP_TO_5_15 | INIT_EXT;
 
 const SECURITY_CTX = 0x1;
+/** Where the kernel is built with DAX for FUSE (CONFIG_FUSE_DAX), as Debian's are. */
+const HAS_INODE_DAX = 0x2;
 const CREATE_SUPP_GROUP = 0x4;
 const HAS_EXPIRE_ONLY = 0x8;
 const DIRECT_IO_ALLOW_MMAP = 0x10;
@@ -61,10 +63,10 @@ export const offers: Readonly<Record<string, InitOffer>> = {
   5.4: { minor: 31, flags: UP_TO_5_4 },
   '5.10': { minor: 32, flags: UP_TO_5_4 },
   5.15: { minor: 34, flags: UP_TO_5_15 },
-  6.1: { minor: 37, flags: UP_TO_6_1, flags2: SECURITY_CTX },
+  6.1: { minor: 37, flags: UP_TO_6_1, flags2: SECURITY_CTX | HAS_INODE_DAX },
   6.6: { minor: 39, flags: UP_TO_6_1, flags2: UP_TO_6_6 },
   6.9: { minor: 40, flags: UP_TO_6_1, flags2: UP_TO_6_9 },
-  6.12: { minor: 41, flags: UP_TO_6_1, flags2: UP_TO_6_12 },
+  6.12: { minor: 41, flags: UP_TO_6_1, flags2: UP_TO_6_12 | HAS_INODE_DAX },
   6.14: { minor: 42, flags: UP_TO_6_1, flags2: UP_TO_6_12 | OVER_IO_URING },
   6.15: { minor: 43, flags: UP_TO_6_1, flags2: UP_TO_6_15 },
   6.16: { minor: 44, flags: UP_TO_6_1, flags2: UP_TO_6_15 },

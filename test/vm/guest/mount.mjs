@@ -126,4 +126,4 @@ if (input.everyKind !== undefined) {
   });
 }
 
-await runCases({ ...cases, ...mounterCases() });
+await runCases({ ...mounterCases() });
