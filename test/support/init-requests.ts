@@ -58,12 +58,14 @@ const UP_TO_6_9 = UP_TO_6_6 | PASSTHROUGH | NO_EXPORT_SUPPORT | HAS_RESEND;
 const UP_TO_6_12 = UP_TO_6_9 | ALLOW_IDMAP;
 const UP_TO_6_15 = UP_TO_6_12 | REQUEST_TIMEOUT;
 
-/** By `major.minor` version of Linux. Passthrough and io_uring are configured and switched on. */
+/** By version of Linux. Passthrough and io_uring are configured and switched on. */
 export const offers: Readonly<Record<string, InitOffer>> = {
   5.4: { minor: 31, flags: UP_TO_5_4 },
   '5.10': { minor: 32, flags: UP_TO_5_4 },
   5.15: { minor: 34, flags: UP_TO_5_15 },
-  6.1: { minor: 37, flags: UP_TO_6_1, flags2: SECURITY_CTX | HAS_INODE_DAX },
+  '6.1.0': { minor: 37, flags: UP_TO_6_1, flags2: SECURITY_CTX },
+  // Its stable releases have been given 7.38 of Linux 6.2.
+  6.1: { minor: 38, flags: UP_TO_6_1, flags2: SECURITY_CTX | HAS_INODE_DAX | HAS_EXPIRE_ONLY },
   6.6: { minor: 39, flags: UP_TO_6_1, flags2: UP_TO_6_6 },
   6.9: { minor: 40, flags: UP_TO_6_1, flags2: UP_TO_6_9 },
   6.12: { minor: 41, flags: UP_TO_6_1, flags2: UP_TO_6_12 | HAS_INODE_DAX },

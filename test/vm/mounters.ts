@@ -71,7 +71,7 @@ interface Kernel {
 
 const kernels: Readonly<Record<KernelName, Kernel>> = {
   bullseye: { linux: '5.10', protocol: '7.32', hasPassthrough: false, hasLayers: false },
-  bookworm: { linux: '6.1', protocol: '7.37', hasPassthrough: false, hasLayers: false },
+  bookworm: { linux: '6.1', protocol: '7.38', hasPassthrough: false, hasLayers: false },
   trixie: { linux: '6.12', protocol: '7.41', hasPassthrough: true, hasLayers: true },
 };
 

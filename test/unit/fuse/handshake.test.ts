@@ -80,6 +80,7 @@ const agreements: [version: string, requestSize: number, flags: number, flags2: 
   ['5.4', 56, always, 0],
   ['5.10', 56, always, 0],
   ['5.15', 56, always, 0],
+  ['6.1.0', 104, extended, 0],
   ['6.1', 104, extended, 0],
   ['6.6', 104, extended, 0],
   ['6.9', 104, extended, FUSE_PASSTHROUGH],

@@ -6,17 +6,7 @@ import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync, writeFileSync } 
 import { join } from 'node:path';
 import { tryLadder } from '../../support/ladder.mjs';
 import { recordInit } from '../../support/record-init.mjs';
-import {
-  folder,
-  input,
-  mountExt4,
-  must,
-  ours,
-  parseWalk,
-  project,
-  run,
-  runBeside,
-} from './harness.mjs';
+import { folder, input, mountExt4, must, parseWalk, project, run, runBeside } from './harness.mjs';
 
 const NOBODY = 65534;
 const asNobody = ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'];
