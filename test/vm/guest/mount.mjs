@@ -126,4 +126,4 @@ if (input.everyKind !== undefined) {
   });
 }
 
-await runCases({ ...mounterCases() });
+await runCases({ ...cases, ...mounterCases() });
