@@ -5,8 +5,9 @@ import { expect, test } from 'vitest';
 import { kernelNames } from '../../scripts/lib/kernels.mjs';
 import { makeImage, type SampleImage } from '../support/sample-image.ts';
 import { everyKind } from '../support/sample-trees.ts';
-import { describeMounters, mountersSample, wishes } from './mounters.ts';
+import { describeMounters, mountersSample, wishesOn } from './mounters.ts';
 import type { Scope } from '../support/scope.ts';
+import type { KernelName } from '../support/vm-requirements.ts';
 import { describeInVm } from '../support/vm-cases.ts';
 import type { GuestOptions } from '../support/vm-cases.ts';
 
@@ -16,11 +17,11 @@ interface Compared {
 }
 
 /** Images for the guest, with their objects. */
-function prepare(scope: Scope, hasOwnMount: boolean): GuestOptions {
+function prepare(scope: Scope, kernel: KernelName, hasOwnMount: boolean): GuestOptions {
   const samples: Record<string, SampleImage> = { mounters: mountersSample(scope) };
   if (hasOwnMount) samples['everyKind'] = makeImage(scope, everyKind);
   const files: Record<string, string> = {};
-  const input: Record<string, unknown> = { wishes };
+  const input: Record<string, unknown> = { wishes: wishesOn(kernel) };
   for (const [name, made] of Object.entries(samples)) {
     const places = { image: `/images/${name}.cfs`, objects: `/images/${name}` };
     files[places.image] = made.image;
@@ -35,7 +36,7 @@ for (const kernel of kernelNames) {
   describeInVm(
     kernel,
     'a mount',
-    (scope) => prepare(scope, hasOwnMount),
+    (scope) => prepare(scope, kernel, hasOwnMount),
     (guest) => {
       test('shows the directory that the image was made of, and ends cleanly', () => {
         expect(guest.result('a directory')).toEqual({
