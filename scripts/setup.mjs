@@ -19,7 +19,7 @@ const packages = [
   { name: 'g++', proof: 'g++', purpose: ['build', 'bench'] },
   { name: 'make', proof: 'make', purpose: ['build'] },
   { name: 'python3', proof: 'python3', purpose: ['build', 'differential', 'e2e', 'vm'] },
-  { name: 'fuse3', proof: 'fusermount3', purpose: ['demo', 'e2e', 'differential'] },
+  { name: 'fuse3', proof: 'fusermount3', purpose: ['demo', 'e2e', 'differential', 'vm'] },
   { name: 'mount', proof: 'mount', purpose: ['differential', 'e2e', 'bench'] },
   { name: 'squashfuse', proof: 'squashfuse_ll', purpose: ['bench', 'e2e'] },
   { name: 'squashfs-tools', proof: 'mksquashfs', purpose: ['bench', 'e2e'] },

@@ -14,12 +14,13 @@ import {
   type VerifyEngine,
   type VerityPolicy,
 } from '../objects/verification.ts';
-import { InitFlag2, Opcode, opcodeName } from './abi.ts';
+import { InitFlag2 } from './abi.ts';
 import { type DataMode, passthroughFor, stackDepthFor } from './data-mode.ts';
 import { hasGivenUp } from './caller-patience.ts';
 import { DeferredRequests } from './deferred-requests.ts';
 import { Dispatcher } from './dispatch.ts';
-import { type InitWishes, type Negotiated, negotiate } from './init.ts';
+import { shakeHands } from './handshake.ts';
+import type { InitWishes, Negotiated } from './init.ts';
 import { MountGuard } from './mount-guard.ts';
 import { type FuseMount, mountFuse, type MountWishes, resolveMountpoint } from './mounting.ts';
 import { type MountService, type Outcome, STOP_GRACE_MS } from './mount-service.ts';
@@ -296,15 +297,8 @@ export class Daemon implements MountService {
     if (device < 0) throw this.#initFailed(errnoName(device));
     const wake = this.#pool.wakeDescriptor;
     this.#session = new this.#native.Session(device, request.bytes, reply.bytes, wake);
-    const length = this.#session.exchange(0);
-    if (length < 0 || request.loadAdjacent(length) < 0 || request.opcode !== Opcode.INIT) {
-      throw this.#initFailed(length < 0 ? errnoName(length) : opcodeName(request.opcode));
-    }
-    const negotiated: Negotiated = { minor: 0, flags: 0, flags2: 0 };
-    const result = negotiate(request, reply, wishes, negotiated);
-    const status = this.#session.reply(reply.finish(request, result));
-    if (result < 0) throw this.#initFailed('its FUSE protocol is older than 7.31 (Linux 5.4)');
-    if (status < 0) throw this.#initFailed(errnoName(status));
+    const negotiated = shakeHands(this.#session, request, reply, wishes);
+    if (typeof negotiated === 'string') throw this.#initFailed(negotiated);
     return negotiated;
   }
 

@@ -69,8 +69,9 @@ const WANTED =
   InitFlag.FUSE_INIT_EXT;
 
 /**
- * Answers INIT. Returns the reply body's length and fills `negotiated`, or -EPROTO's stand-in -EIO
- * when the kernel is older than Linux 5.4 or speaks another major version.
+ * Answers INIT. Returns the reply body's length and fills `negotiated`, or -EIO when the kernel is older than
+ * Linux 5.4. To a kernel with a larger major version it names ours, leaves `negotiated` alone, and the
+ * kernel is expected to send INIT again.
  */
 export function negotiate(
   request: Request,
@@ -85,7 +86,6 @@ export function negotiate(
   for (let at = body; at < body + INIT_OUT.SIZE; at += 4) reply.view.setUint32(at, 0, true);
   reply.view.setUint32(body + INIT_OUT.MAJOR, FUSE_KERNEL_VERSION, true);
   if (major > FUSE_KERNEL_VERSION) {
-    // The kernel then sends a second INIT with our major.
     reply.view.setUint32(body + INIT_OUT.MINOR, FUSE_KERNEL_MINOR_VERSION, true);
     return INIT_OUT.SIZE;
   }

@@ -79,7 +79,7 @@ describeWith([...needsOurMount, needsSetpriv], 'doctor', () => {
           { title: 'a user', as: asNobody },
         ];
         const wanted = { image: sample.image, basedir, mountpoint, digest: '0'.repeat(64) };
-        const rows = tryLadder([mountComposefs], wanted, identities);
+        const rows = await tryLadder([mountComposefs], wanted, identities);
         for (const { title, as } of identities) {
           const { report: found } = await room.report(as, ['--basedir', basedir]);
           const taken = (wish: string): string | undefined =>

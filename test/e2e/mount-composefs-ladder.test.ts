@@ -56,7 +56,7 @@ describeWith(
       chownSync(mountpoint, 65534, 65534);
       const info = join(mountComposefs, '../composefs-info.js');
       const measured = await mustRun('node', [info, 'measure-file', sample.image]);
-      const rows = tryLadder(
+      const rows = await tryLadder(
         [mountComposefs],
         {
           image: sample.image,

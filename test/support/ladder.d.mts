@@ -8,7 +8,7 @@ export interface Identity {
 /** One row of the ladder: who, what was asked for, and what came of it. */
 export interface LadderRow {
   who: string;
-  asked: string;
+  asked: Wish;
   /** The rung that was taken, or the exit code. */
   rung: string;
   /** What it verifies, in its own words. */
@@ -17,15 +17,19 @@ export interface LadderRow {
   refused: Record<string, string>;
 }
 
+/** What can be asked for; the image's digest stands behind the last one. */
+export type Wish = 'nothing' | 'tryverity' | 'verity' | 'digest=';
+
 /**
- * Mounts as each identity with each wish, reads the file `hello`, unmounts, and tells what was taken.
+ * Mounts as each identity with each wish (all, if nothing else is said), reads the file `hello`, unmounts, and tells what was taken.
  * `command` is mount.composefs, `mountpoint` must be every identity's to mount on.
  */
 export function tryLadder(
   command: readonly string[],
   sample: { image: string; basedir: string; mountpoint: string; digest: string },
   identities: readonly Identity[],
-): LadderRow[];
+  wishes?: readonly Wish[],
+): Promise<LadderRow[]>;
 
 /** The rows as docs/mounting.md has them. */
 export function ladderTable(rows: readonly LadderRow[]): string;

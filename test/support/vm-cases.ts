@@ -27,6 +27,9 @@ export interface Guest {
 
 export type GuestOptions = Omit<VmOptions, 'kernel' | 'script'> & { module: string };
 
+/** Longer than a guest is given, which says more about what it was at. */
+const HOOK_TIMEOUT_MS = 600_000;
+
 function resultOf(run: VmRun | undefined, name: string): unknown {
   if (run === undefined) throw new Error('the guest did not run');
   const reports = run.lines as CaseReport[];
@@ -55,7 +58,7 @@ export function describeInVm(
     let run: VmRun | undefined;
     beforeAll(async () => {
       run = await bootVm(scope, { ...prepare(scope), kernel });
-    });
+    }, HOOK_TIMEOUT_MS);
     afterAll(() => scope.close());
     body({
       kernel,

@@ -22,14 +22,35 @@ import { findProgram } from './vm-requirements.ts';
 const projectRoot: string = join(import.meta.dirname, '../..');
 const walkScript = 'test/support/tree-walk.py';
 
+/** What guests run, and of test/support what is plain JavaScript for that. */
+const guestModules = [
+  'test/vm/guest',
+  'test/support/ladder.mjs',
+  'test/support/record-init.mjs',
+] as const;
+
 /** Where the project lies in the guest. */
 export const guestProject = '/project';
 
 /** Dependencies that only a build needs. */
 const buildDependencies = new Set(['node-addon-api', 'node-gyp']);
 
-/** Beside node: a userland, what makes filesystems with fs-verity, and the oracle that measures. */
-const programs = ['busybox', 'mkfs.ext4', 'fsverity'];
+/**
+ * Beside node: a userland, what makes filesystems with fs-verity, the oracle that measures, and for mounting as
+ * others than root what busybox has not or not in full.
+ */
+const programs = [
+  'busybox',
+  'mkfs.ext4',
+  'fsverity',
+  'fusermount3',
+  'setpriv',
+  'setsid',
+  'unshare',
+];
+
+/** busybox links its own programs to /bin; what is not from it goes before them. */
+const folderOf = (path: string): string => (basename(path) === 'busybox' ? '/bin' : '/usr/bin');
 
 /** Built into some kernels and modules of others. Loaded in this order, after what they need. */
 const wantedModules = ['fuse', 'loop', 'erofs', 'overlay', 'ext4', 'sha512_generic'];
@@ -123,8 +144,7 @@ async function placeProject(root: string): Promise<void> {
   }
   for (const folder of runtimePackages())
     place(root, folder, join(guestProject, folder.slice(projectRoot.length)));
-  const guestModules = 'test/vm/guest';
-  place(root, join(projectRoot, guestModules), join(guestProject, guestModules));
+  for (const path of guestModules) place(root, join(projectRoot, path), join(guestProject, path));
 }
 
 /** Copies the modules that are not built in, and lists them in the order of loading. */
@@ -151,16 +171,23 @@ async function placeModules(root: string, modules: string): Promise<void> {
   writeFileSync(join(root, 'vm/modules.order'), `${names.join('\n')}\n`);
 }
 
-/** The first process: mounts, modules, the test's part, and off. Its console is the first port. */
+/**
+ * The first process: mounts, modules, the test's part, and off. Its console is the first port. udev, which is not
+ * here, opens /dev/fuse to everybody; fusermount3 reads the two files of /etc.
+ */
 const init = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/bin HOME=/root LC_ALL=C
+export PATH=/usr/bin:/bin HOME=/root LC_ALL=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 stty -F /dev/ttyS1 raw 115200
 while read -r module; do insmod "/vm/modules/$module"; done </vm/modules.order
+chmod 666 /dev/fuse
+echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >/etc/passwd
+ln -s /proc/self/mounts /etc/mtab
+ln -s ${guestProject}/dist/cli/composefs-fuse /usr/bin/composefs-fuse
 cd /tmp
 sh /vm/script
 echo "exit $?" >/dev/ttyS1
@@ -180,10 +207,10 @@ export interface Payload {
 /** Collects and packs the initramfs of a guest below `folder`. Returns its path. */
 export async function packInitramfs(folder: string, payload: Payload): Promise<string> {
   const root = join(folder, 'root');
-  for (const path of ['bin', 'dev', 'proc', 'sys', 'tmp', 'root', 'mnt'])
+  for (const path of ['bin', 'usr/bin', 'etc', 'dev', 'proc', 'sys', 'tmp', 'root', 'mnt'])
     mkdirSync(join(root, path), { recursive: true });
   const executables = [process.execPath, ...programs.map((name) => findProgram(name)!)];
-  for (const path of executables) place(root, path, join('/bin', basename(path)));
+  for (const path of executables) place(root, path, join(folderOf(path), basename(path)));
   await placeLibraries(root, executables);
   await placeWalker(root);
   await placeProject(root);

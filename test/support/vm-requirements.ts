@@ -31,16 +31,18 @@ const hostPrograms: readonly (readonly [program: string, packageName: string])[]
   ['mkfs.ext4', 'e2fsprogs'],
   ['fsverity', 'fsverity'],
   ['python3', 'python3'],
+  ['fusermount3', 'fuse3'],
   ['setpriv', 'util-linux'],
+  ['setsid', 'util-linux'],
+  ['unshare', 'util-linux'],
   ['xz', 'xz-utils'],
 ];
 
 /** What keeps this machine from booting the kernel, in words that complete "needs ...". */
 function missingFor(kernel: KernelName): string[] {
   if (process.arch !== 'x64') return ['an x86-64 machine'];
-  const missing = hostPrograms
-    .filter(([program]) => findProgram(program) === undefined)
-    .map(([, packageName]) => packageName);
+  const lacking = hostPrograms.filter(([program]) => findProgram(program) === undefined);
+  const missing = [...new Set(lacking.map(([, packageName]) => packageName))];
   const found = findKernel(kernel);
   if ('reason' in found) missing.push(`the kernel of Debian ${kernel} (${found.reason})`);
   return missing;

@@ -36,6 +36,9 @@ export interface VmRun {
   lines: unknown[];
 }
 
+/** For hangs, several times what a guest needs that has two processors to itself. */
+const TIMEOUT_MS = 480_000;
+
 const serial = (path: string): string[] => ['-serial', `file:${path}`];
 
 /**
@@ -79,7 +82,7 @@ export async function bootVm(scope: Scope, options: VmOptions): Promise<VmRun> {
   const timer = setTimeout(() => {
     isLate = true;
     child.kill('SIGKILL');
-  }, options.timeoutMs ?? 240_000);
+  }, options.timeoutMs ?? TIMEOUT_MS);
   try {
     const code = await exitOf(child);
     if (code !== 0 && !isLate) throw new Error(`QEMU ended with ${code}: ${complaint}`);

@@ -3,9 +3,11 @@
 
 import { expect, test } from 'vitest';
 import { kernelNames } from '../../scripts/lib/kernels.mjs';
-import { makeImage } from '../support/sample-image.ts';
+import { makeImage, type SampleImage } from '../support/sample-image.ts';
 import { everyKind } from '../support/sample-trees.ts';
+import { describeMounters, mountersSample, wishesOn } from './mounters.ts';
 import type { Scope } from '../support/scope.ts';
+import type { KernelName } from '../support/vm-requirements.ts';
 import { describeInVm } from '../support/vm-cases.ts';
 import type { GuestOptions } from '../support/vm-cases.ts';
 
@@ -14,16 +16,19 @@ interface Compared {
   differences: unknown[];
 }
 
-const module = 'mount.mjs';
-
-function withEveryKind(scope: Scope): GuestOptions {
-  const made = makeImage(scope, everyKind);
-  const [image, objects] = ['/images/every-kind.cfs', '/images/objects'];
-  return {
-    module,
-    files: { [image]: made.image, [objects]: made.objects.path },
-    input: { everyKind: { image, objects } },
-  };
+/** Images for the guest, with their objects. */
+function prepare(scope: Scope, kernel: KernelName, hasOwnMount: boolean): GuestOptions {
+  const samples: Record<string, SampleImage> = { mounters: mountersSample(scope) };
+  if (hasOwnMount) samples['everyKind'] = makeImage(scope, everyKind);
+  const files: Record<string, string> = {};
+  const input: Record<string, unknown> = { wishes: wishesOn(kernel) };
+  for (const [name, made] of Object.entries(samples)) {
+    const places = { image: `/images/${name}.cfs`, objects: `/images/${name}` };
+    files[places.image] = made.image;
+    files[places.objects] = made.objects.path;
+    input[name] = places;
+  }
+  return { module: 'mount.mjs', files, input };
 }
 
 for (const kernel of kernelNames) {
@@ -31,7 +36,7 @@ for (const kernel of kernelNames) {
   describeInVm(
     kernel,
     'a mount',
-    hasOwnMount ? withEveryKind : () => ({ module, input: {} }),
+    (scope) => prepare(scope, kernel, hasOwnMount),
     (guest) => {
       test('shows the directory that the image was made of, and ends cleanly', () => {
         expect(guest.result('a directory')).toEqual({
@@ -41,6 +46,8 @@ for (const kernel of kernelNames) {
           log: ['mounted', 'unmounted'],
         });
       });
+
+      describeMounters(guest);
 
       if (!hasOwnMount) return;
 

@@ -2,12 +2,21 @@
 // only user, on a machine that is switched off afterwards: nothing has to be cleaned up. Cases hand
 // facts back; what the facts should be is said in the test on the other side.
 
-import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
+import { execFile, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const project = join(import.meta.dirname, '../../..');
+/** Where the project lies. */
+export const project = join(import.meta.dirname, '../../..');
 
 /** What the test passed along. */
 export const input = JSON.parse(readFileSync('/vm/input.json', 'utf8'));
@@ -20,6 +29,18 @@ export function run(command, args, { timeoutMs = 60_000, env = process.env } = {
   const { status, signal, stdout, stderr, error } = spawnSync(command, args, options);
   if (error?.code === 'ENOENT') throw error;
   return { code: status ?? signal, stdout, stderr };
+}
+
+/** The same for a command that others may run beside. */
+export function runBeside(command, args, { timeoutMs = 120_000 } = {}) {
+  const options = { encoding: 'utf8', timeout: timeoutMs, killSignal: 'SIGKILL' };
+  return new Promise((resolve) => {
+    execFile(command, args, options, (error, stdout, stderr) => {
+      const code = error === null ? 0 : (error.code ?? error.signal);
+      // A program that is not there says nothing itself.
+      resolve({ code, stdout, stderr: stderr || (error?.message ?? '') });
+    });
+  });
 }
 
 /** Standard output of a command that succeeds. */
@@ -75,6 +96,8 @@ export function mountExt4({ sizeMb = 64 } = {}) {
   must('mkfs.ext4', '-q', '-O', 'verity', '-b', '4096', disk);
   mkdirSync(mountpoint);
   must('mount', '-t', 'ext4', '-o', 'loop', disk, mountpoint);
+  // For ordinary users too.
+  chmodSync(place, 0o755);
   return mountpoint;
 }
 
@@ -150,12 +173,19 @@ export function mountKernel(image, basedirs, { verity } = {}) {
 /** The lines that the walking oracle prints for a tree, by path. */
 export function walk(root, parts = 'stat,dirent,xattr,link,read,access') {
   const script = join(project, 'test/support/tree-walk.py');
-  const lines = must('python3', '-I', script, `--parts=${parts}`, root).trimEnd().split('\n');
+  return parseWalk(must('python3', '-I', script, `--parts=${parts}`, root));
+}
+
+/** What it printed, as `walk` returns it. */
+export function parseWalk(text) {
   return new Map(
-    lines.map((line) => {
-      const entry = JSON.parse(line);
-      return [entry.path, entry];
-    }),
+    text
+      .trimEnd()
+      .split('\n')
+      .map((line) => {
+        const entry = JSON.parse(line);
+        return [entry.path, entry];
+      }),
   );
 }
 

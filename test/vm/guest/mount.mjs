@@ -23,6 +23,7 @@ import {
   runCases,
   walk,
 } from './harness.mjs';
+import { mounterCases } from './mounters.mjs';
 
 /** What an image keeps of an entry; not so inode numbers, link counts, blocks, directories' sizes. */
 const kept = ['type', 'mode', 'uid', 'gid', 'rdev', 'mtime', 'target', 'xattrs', 'read'];
@@ -125,4 +126,4 @@ if (input.everyKind !== undefined) {
   });
 }
 
-await runCases(cases);
+await runCases({ ...cases, ...mounterCases() });
