@@ -4,7 +4,8 @@
     {
       "target_name": "composefs_native",
       "sources": [
-        "native/addon.cc", "native/content_tree.cc", "native/crew.cc", "native/file_table.cc",
+        "native/addon.cc", "native/content_tree.cc", "native/crew.cc", "native/datagram.cc",
+        "native/file_table.cc",
         "native/file_table_addon.cc", "native/files_addon.cc",
         "native/io_ring.cc", "native/kernel_mount.cc", "native/kernel_mount_addon.cc",
         "native/loop_device.cc", "native/object_guard.cc", "native/object_guard_addon.cc",

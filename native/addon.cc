@@ -13,6 +13,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "datagram.h"
 #include "file_table_addon.h"
 #include "files_addon.h"
 #include "kernel_mount_addon.h"
@@ -373,6 +374,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::Unmount>>(exports, "unmount");
   Export<SocketPair>(exports, "socketPair");
   Export<Plain<sys::ReceiveDescriptor>>(exports, "receiveDescriptor");
+  Export<Plain<sys::SendDatagram>>(exports, "sendDatagram");
   Export<Plain<sys::OpenBasedir>>(exports, "openBasedir");
   Export<OpenObject<sys::OpenObject>>(exports, "openObject");
   Export<OpenObject<sys::OpenObjectByWalk>>(exports, "openObjectByWalk");

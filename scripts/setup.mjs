@@ -104,22 +104,6 @@ export async function ensureNodeModules() {
   if (code !== 0) throw new Error(`npm ci failed with exit code ${code}`);
 }
 
-/**
- * Points node-gyp at headers that are on this machine and fit this Node, so that a build needs no
- * download: beside the running node (as the tarballs have them), else Debian's libnode-dev.
- */
-export function useLocalNodeHeaders() {
-  if (process.env.npm_config_nodedir !== undefined) return;
-  for (const prefix of [dirname(dirname(process.execPath)), '/usr']) {
-    const header = join(prefix, 'include/node/node_version.h');
-    if (!existsSync(header) || !existsSync(join(prefix, 'include/node/node_api.h'))) continue;
-    const major = /#define NODE_MAJOR_VERSION (\d+)/.exec(readFileSync(header, 'utf8'))?.[1];
-    if (major !== process.versions.node.split('.')[0]) continue;
-    process.env.npm_config_nodedir = prefix;
-    return;
-  }
-}
-
 /** Every file under the given paths; folders too, whose times tell of removed files. */
 function* entriesUnder(paths) {
   for (const path of paths) {
@@ -174,7 +158,6 @@ function loadKernelModules() {
 export async function setup(purposes) {
   await ensurePackages(['build', ...purposes]);
   await ensureNodeModules();
-  useLocalNodeHeaders();
   await ensureBuilds();
   loadKernelModules();
   if (purposes.includes('vm')) ensureKernels(say);

@@ -1,10 +1,9 @@
-// The contract of the native addon, and the only file that loads it. The addon holds just what Node
+// The contract of the native addon, and the only way to it. The addon holds just what Node
 // lacks: system calls. It never parses a FUSE message, never logs and never calls back into
 // JavaScript. Failures come back as negative errno numbers; only arguments of a wrong kind throw
 // TypeError or RangeError.
 
-import { createRequire } from 'node:module';
-import { AddonError } from './errors.ts';
+import { loadAddon } from './load-addon.ts';
 
 /** A reply that the kernel refused: `exchange` returns this base minus the errno of write(2). */
 export const WRITE_FAILED = -4096;
@@ -337,6 +336,11 @@ export interface NativeAddon {
    * -errno; -ENODATA at end of file, -EBADMSG for a message without descriptor.
    */
   receiveDescriptor(socketFd: number): number;
+  /**
+   * Sends one message to the AF_UNIX datagram socket at an absolute path, or with `@` in front the abstract
+   * name. Waits 5 s at most for its receiver (-EAGAIN then). 0 or -errno; -EINVAL for another kind of address.
+   */
+  sendDatagram(address: string, text: string): number;
   /** Opens a directory as root of object look-ups (O_PATH|O_DIRECTORY). Descriptor or -errno. */
   openBasedir(path: string): number;
   /**
@@ -485,15 +489,6 @@ let loaded: NativeAddon | undefined;
 
 /** Loads the addon on first use. Throws AddonError naming the remedy when it is not there. */
 export function loadNative(): NativeAddon {
-  if (loaded !== undefined) return loaded;
-  try {
-    loaded = createRequire(import.meta.url)('#addon') as NativeAddon;
-  } catch (cause) {
-    throw new AddonError(
-      `the native addon cannot be loaded (${process.platform}-${process.arch}, Node ${process.version}); ` +
-        'build it with `npm run build:native` in the package directory',
-      { cause },
-    );
-  }
+  loaded ??= loadAddon() as NativeAddon;
   return loaded;
 }

@@ -2,9 +2,18 @@
 // Node.js cannot fork; a second process it is, and this one stays small.
 
 import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { parseReadiness, READY_FD_VARIABLE, type Readiness } from '../fuse/readiness.ts';
+import {
+  INHERITED_VARIABLE,
+  parseReadiness,
+  READY_FD_VARIABLE,
+  type Readiness,
+} from '../fuse/readiness.ts';
 import { ExitCode, fail } from './exit-code.ts';
+
+/** Where the daemon says that the mount is ready. */
+const READY_FD = 3;
 
 /** Runs `script` with `args` detached from this terminal and session, and reports a failure. */
 export async function startInBackground(script: string, args: readonly string[]): Promise<void> {
@@ -55,5 +64,29 @@ export function reportStart(text: string): void {
 /** The daemon speaks to nobody, and Node.js takes 70 ms to read the usual certificates. */
 function environment(): NodeJS.ProcessEnv {
   const { NODE_EXTRA_CA_CERTS: _unused, ...rest } = process.env;
-  return { ...rest, [READY_FD_VARIABLE]: '3' };
+  return {
+    ...rest,
+    [READY_FD_VARIABLE]: String(READY_FD),
+    [INHERITED_VARIABLE]: inheritedDescriptors().join(' '),
+  };
+}
+
+/**
+ * Descriptors of our caller that a child of ours has too. Node.js marks those that it inherits
+ * close-on-exec, but above 15 only up to the first gap.
+ */
+function inheritedDescriptors(): number[] {
+  const O_CLOEXEC = 0o2000000;
+  const folder = '/proc/self/fdinfo';
+  return readdirSync(folder)
+    .map(Number)
+    .filter((fd) => {
+      if (fd <= READY_FD) return false;
+      try {
+        const flags = /^flags:\s*(\d+)/m.exec(readFileSync(`${folder}/${fd}`, 'latin1'))?.[1];
+        return flags !== undefined && (parseInt(flags, 8) & O_CLOEXEC) === 0;
+      } catch {
+        return false; // The listing's own.
+      }
+    });
 }

@@ -58,8 +58,9 @@ export const INFO_HELP: string = `Usage: composefs-info [options] COMMAND ARGS
                     diff: read directories as mkcomposefs does with these options
   --help, --version
 
-Exit codes: 0 done, 1 failure. fsck: 0 clean, 1 wrong usage or a file that cannot be opened; else the
-sum of 2 image damaged, 4 objects missing, 8 objects wrong. diff: 0 equal, 1 different, 2 trouble.
+Exit codes: 0 done, 1 failure, 69 the native addon is missing where one is needed. fsck: 0 clean,
+1 wrong usage or a file that cannot be opened; else the sum of 2 image damaged, 4 objects missing,
+8 objects wrong. diff: 0 equal, 1 different, 2 trouble.
 `;
 
 const OPTIONS = {

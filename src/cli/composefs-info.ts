@@ -3,7 +3,7 @@
 // here are its output, errors and exit codes.
 
 import { dumpImageChunks } from '../dump/index.ts';
-import { ComposefsError, ImageError, UnsupportedFeatureError } from '../errors.ts';
+import { AddonError, ImageError, UnsupportedFeatureError } from '../errors.ts';
 import type { Image } from '../image-reader/index.ts';
 import { compareSources, describeDiff, describeDifference } from '../inspect/diff.ts';
 import { differenceToJson, diffToJson } from '../inspect/diff.ts';
@@ -25,7 +25,8 @@ import {
   InfoUsageError,
   parseInfoCommand,
 } from './composefs-info-options.ts';
-import { escapeControls } from './escape-controls.ts';
+import { oneLine } from './error-line.ts';
+import { ExitCode } from './exit-code.ts';
 import { ProgressLine } from './progress.ts';
 import { version } from './version.ts';
 
@@ -174,15 +175,13 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 function describe(error: unknown): string {
-  if (!(error instanceof ComposefsError)) {
-    return `composefs-info: ${error instanceof Error ? error.stack : String(error)}\n`;
-  }
-  const line = `composefs-info: ${escapeControls(error.message)}\n`;
+  const line = `composefs-info: ${oneLine(error)}\n`;
   return error instanceof InfoUsageError ? `${line}${INFO_USAGE}\n` : line;
 }
 
 /** The command decides what a failure is called. */
 function exitCodeOf(error: unknown, args: readonly string[]): number {
+  if (error instanceof AddonError) return ExitCode.ADDON;
   const command = args.find((arg) => !arg.startsWith('-'));
   if (command === 'diff') return Exit.TROUBLE;
   const isDamage = error instanceof ImageError || error instanceof UnsupportedFeatureError;

@@ -1,4 +1,5 @@
-// Exit codes of composefs-fuse, which README.md documents, and ending with one.
+// Exit codes of composefs-fuse, which README.md documents, and ending with one. ADDON is also that of the
+// other commands, beside what they have in common with the C tools.
 
 export const ExitCode = {
   OK: 0,
@@ -12,7 +13,9 @@ export const ExitCode = {
   MOUNT: 4,
   /** The image does not have the digest that was asked for. */
   DIGEST: 5,
-  /** A bug in composefs-fuse, or an addon that was not built. */
+  /** Node.js or the native addon is not there, or does not fit this machine. */
+  ADDON: 69,
+  /** A bug in composefs-fuse. */
   INTERNAL: 70,
 } as const;
 

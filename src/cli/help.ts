@@ -70,8 +70,7 @@ Mount options:
   nfs_export            have file handles, for an NFS server; not with a writable overlayfs above
   nonempty              mount even over another FUSE mount or overlayfs of ours (not for ordinary users)
 
-Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable;
-3 base directory, upperdir, workdir,
-mountpoint, log or pid file not usable; 4 mounting failed; 5 the image does not have
-the digest asked for; 70 internal error.
+Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable; 3 base directory,
+upperdir, workdir, mountpoint, log or pid file not usable; 4 mounting failed; 5 the image does not have
+the digest asked for; 69 Node.js or the native addon is missing; 70 internal error.
 `;

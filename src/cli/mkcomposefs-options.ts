@@ -48,7 +48,8 @@ Makes a composefs image of the directory SOURCE, or of a dump text. IMAGE may be
   --json                print what was made as JSON on standard output
   --help, --version
 
-Exit codes: 0 done; 1 any failure, with no image written.
+Exit codes: 0 done; 69 the native addon is missing, which directories need; 1 any other failure. No
+image is written then.
 `;
 
 const OPTIONS = {

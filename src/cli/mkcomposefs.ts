@@ -3,11 +3,12 @@
 
 import { createReadStream, fstatSync, openSync, readSync, writeSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
-import { ComposefsError, InputError, UsageError } from '../errors.ts';
+import { AddonError, InputError, UsageError } from '../errors.ts';
 import { DumpReader, readDumpStream } from '../dump/read.ts';
 import { type ImageTree, planImage } from '../image-writer/index.ts';
 import { describeErrno } from '../objects/system-errors.ts';
-import { escapeControls } from './escape-controls.ts';
+import { oneLine } from './error-line.ts';
+import { ExitCode } from './exit-code.ts';
 import { type MakeOptions, MKCOMPOSEFS_HELP, parseMakeCommand } from './mkcomposefs-options.ts';
 import type { Prepared } from './mkcomposefs-directory.ts';
 import { OutputFile } from './output-file.ts';
@@ -136,12 +137,6 @@ async function main(): Promise<void> {
 try {
   await main();
 } catch (error) {
-  const text =
-    error instanceof ComposefsError
-      ? escapeControls(error.message)
-      : error instanceof Error
-        ? (error.stack ?? error.message)
-        : String(error);
-  process.stderr.write(`mkcomposefs: ${text}\n`);
-  process.exitCode = 1;
+  process.stderr.write(`mkcomposefs: ${oneLine(error)}\n`);
+  process.exitCode = error instanceof AddonError ? ExitCode.ADDON : 1;
 }

@@ -10,7 +10,7 @@ import { MountSources } from '../fuse/mount-sources.ts';
 import { resolveMountpoint } from '../fuse/mounting.ts';
 import { loadNative, type NativeAddon } from '../native.ts';
 import { escapeControls } from './escape-controls.ts';
-import { describeError } from './exit.ts';
+import { oneLine } from './error-line.ts';
 import {
   HELP,
   type MountRequest,
@@ -140,7 +140,7 @@ process.stdout.on('error', () => (process.exitCode = MountExit.SYSTEM));
 main(process.argv.slice(2)).then(
   (code) => (process.exitCode = code),
   (error: unknown) => {
-    process.stderr.write(`mount.composefs: ${describeError(error)}\n`);
+    process.stderr.write(`mount.composefs: ${oneLine(error)}\n`);
     process.exitCode = exitCodeOf(error);
   },
 );

@@ -11,18 +11,24 @@ import { loadNative, type NativeAddon } from '../native.ts';
 import { ExitCode } from './exit-code.ts';
 import type { CommandOptions } from './options.ts';
 import { PidFile } from './pid-file.ts';
+import { ServiceManager } from './service-manager.ts';
 
 /**
  * Mounts and serves until unmounted; the exit code. With `readyDescriptor` the daemon is in the
  * background: it says there whether the mount is ready, and logs elsewhere than to standard error.
+ * `notifySocket` is where a service manager wants to hear of it.
  */
 export async function runDaemon(
   options: CommandOptions,
   readyDescriptor: number | undefined,
+  notifySocket: string | undefined,
 ): Promise<number> {
   if (endianness() !== 'LE') {
     throw new UnsupportedFeatureError('endianness', 0, 'this machine is big-endian; not supported');
   }
+  // Nothing of the daemon may keep another filesystem busy; and where the current directory has been
+  // removed no thread can be started. All paths are absolute by now.
+  process.chdir('/');
   const native = loadNative();
   const logger = createLogger(
     logTarget(options, native, readyDescriptor),
@@ -35,8 +41,13 @@ export async function runDaemon(
     return ExitCode.OK;
   }
   const pidFile = options.pidFile === undefined ? undefined : new PidFile(options.pidFile);
+  const manager = new ServiceManager(native, logger.log, notifySocket);
+  const stop = (): void => {
+    manager.stopping(`unmounting ${options.mountpoint}; open files are served for a while`);
+    daemon.stop();
+  };
   // First: a signal that comes while the mount is made must end it, not leave it dead.
-  handleSignals(daemon, () => {
+  handleSignals(daemon, stop, () => {
     logger.reopen();
     daemon.forget();
   });
@@ -47,13 +58,13 @@ export async function runDaemon(
     daemon.stop();
     throw error;
   }
-  // Nothing of the daemon may keep another filesystem busy.
-  process.chdir('/');
   // A starter that was interrupted meanwhile does not want the mount any more.
   if (readyDescriptor !== undefined && !announce(readyDescriptor, { ready: true })) daemon.stop();
+  manager.ready(`serving ${options.image} on ${options.mountpoint}`);
   // Of 60 MiB that starting has touched a serving daemon needs a third. It may be refused.
   native.releaseProgramPages();
   const outcome = await daemon.ended;
+  manager.stopping(`${options.mountpoint} is unmounted`);
   pidFile?.remove();
   // The lifeline would keep this process waiting for its starter.
   process.stdin.destroy();
@@ -117,9 +128,9 @@ function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'
  * SIGHUP otherwise reopens the log, for its rotation, and has everything verified anew. SIGUSR1 logs
  * what was verified; left alone, Node.js would open its debugger to everyone on the machine.
  */
-function handleSignals(daemon: MountService, reload: () => void): void {
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => daemon.stop());
-  process.on('SIGHUP', () => (process.stderr.isTTY ? daemon.stop() : reload()));
+function handleSignals(daemon: MountService, stop: () => void, reload: () => void): void {
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, stop);
+  process.on('SIGHUP', () => (process.stderr.isTTY ? stop() : reload()));
   process.on('SIGUSR1', () => daemon.logStatistics());
   process.on('uncaughtException', (error) => daemon.fail(error));
   if (process.env[LIFELINE_VARIABLE] !== undefined) {

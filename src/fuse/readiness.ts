@@ -25,11 +25,31 @@ export type Readiness =
       actual?: string;
     };
 
-/** The starter's end of the descriptor, or none when started by hand. */
+/**
+ * Numbers of further descriptors that the starter could not keep from being inherited, with blanks between
+ * them: they are its caller's, who may wait for them to be closed.
+ */
+export const INHERITED_VARIABLE = 'COMPOSEFS_FUSE_INHERITED';
+
+/**
+ * The starter's end of the descriptor, or none when started by hand. Closes what else came from it: to be
+ * called first, while those numbers surely are what they were.
+ */
 export function takeReadyDescriptor(): number | undefined {
   const text = process.env[READY_FD_VARIABLE];
+  const inherited = process.env[INHERITED_VARIABLE]?.match(/\d+/g) ?? [];
   delete process.env[READY_FD_VARIABLE];
+  delete process.env[INHERITED_VARIABLE];
+  for (const number of inherited) closeQuietly(Number(number));
   return text === undefined || !/^\d+$/.test(text) ? undefined : Number(text);
+}
+
+function closeQuietly(descriptor: number): void {
+  try {
+    closeSync(descriptor);
+  } catch {
+    // It was closed on the way.
+  }
 }
 
 /** Says it, once. False if the starter is gone and nobody listens. */

@@ -10,11 +10,12 @@ import {
   exitOf,
   launcherPath,
   mustRun,
+  python,
   runCommand,
   waitUntil,
   within,
 } from '../support/command.ts';
-import { detach, isRunning, mountAt } from '../support/mounts.ts';
+import { detach, isRunning, mountAt, openDescriptors } from '../support/mounts.ts';
 import { describeWith, needsOurMount } from '../support/requirements.ts';
 import { sampleImage, type SampleImage } from '../support/sample-image.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
@@ -64,16 +65,67 @@ describeWith(needsOurMount, 'the shell in front of the command', () => {
     await unmount(daemonPid());
   });
 
-  test('gives the daemon no descriptor of its caller', async () => {
+  test.each([
+    ['the shell script', [launcherPath]],
+    ['Node.js', [process.execPath, commandPath]],
+  ])('started by %s, the daemon has no descriptor of its caller', async (_who, command) => {
     const file = join(folder, 'held');
     writeFileSync(file, '');
-    const script = 'exec 5<"$1" 9<"$1"; shift; exec "$@"';
-    await mustRun('sh', ['-c', script, 'sh', file, launcherPath, ...mountArgs()]);
+    // The numbers of one digit, those that Node.js marks close-on-exec, and those beyond a gap. The last
+    // is a pipe, as of $(...): reading it ends when nobody has it open any more.
+    const script = `
+import os, subprocess, sys
+held = os.open(sys.argv[1], os.O_RDONLY)
+numbers = [4, 9, 10, 12, 20, 63]
+reader, writer = (os.dup(fd) for fd in os.pipe())
+for number in numbers: os.dup2(held, number)
+code = subprocess.run(sys.argv[2:], pass_fds=[*numbers, writer]).returncode
+os.close(writer)
+for number in range(3, 64):
+    if number != reader:
+        try: os.close(number)
+        except OSError: pass
+print(code, len(os.read(reader, 1)))
+`;
+    const outcome = await mustRun(python, [
+      ...['-I', '-c', script, file, ...command, ...mountArgs()],
+    ]);
+    expect(outcome.stdout).toBe('0 0\n');
     const pid = daemonPid();
-    const held = await runCommand('sh', ['-c', 'ls -l "/proc/$1/fd"', 'sh', String(pid)]);
-    expect(held.stdout).toContain('/dev/fuse');
-    expect(held.stdout).not.toContain(file);
+    const held = openDescriptors(pid);
+    expect(held).toContain('/dev/fuse');
+    expect(held).not.toContain(file);
     await unmount(pid);
+  });
+
+  test('mounts in a current directory that has been removed', async () => {
+    const script = 'cd "$(mktemp -d)" && rmdir "$PWD" && exec "$@"';
+    await mustRun('sh', ['-c', script, 'sh', launcherPath, ...mountArgs()]);
+    await unmount(daemonPid());
+    const relative = ['--basedir', 'objects', sample.image, mountpoint];
+    const refused = await runCommand('sh', ['-c', script, 'sh', launcherPath, ...relative]);
+    expect(refused.code).toBe(3);
+    expect(refused.stderr).toMatch(
+      /^composefs-fuse: the current directory does not exist any more; give absolute paths\n$/m,
+    );
+  });
+
+  test.each([
+    ['/nonexistent', { PATH: '/nonexistent' }],
+    // Where the system has a node of its own, it is found.
+    ['empty', { PATH: '' }],
+    ['missing', {}],
+  ])('with a PATH that is %s, through a symlink', async (_what, env) => {
+    const link = join(folder, 'composefs-fuse');
+    symlinkSync(launcherPath, link);
+    const usual = ['/usr/local/sbin', '/usr/local/bin', '/usr/sbin', '/usr/bin', '/sbin', '/bin'];
+    const path = 'PATH' in env && env.PATH !== '' ? env.PATH : usual.join(':');
+    const isFound = path.split(':').some((entry) => existsSync(join(entry, 'node')));
+    const refusal =
+      `composefs-fuse: node is not on PATH (${path}); ` +
+      'install Node.js 20 or newer, or add its directory to PATH\n';
+    const expected = isFound ? { code: 0, stderr: '' } : { code: 69, stderr: refusal };
+    expect(await runCommand(link, ['--version'], { env })).toMatchObject(expected);
   });
 
   test.each([
@@ -115,7 +167,6 @@ describeWith(needsOurMount, 'the shell in front of the command', () => {
     const programs = join(folder, 'bin');
     mkdirSync(programs);
     symlinkSync(process.execPath, join(programs, 'node'));
-    symlinkSync('/usr/bin/readlink', join(programs, 'readlink'));
     const env = { ...process.env, PATH: programs };
     const outcome = await runCommand(launcherPath, mountArgs(), { env });
     expect(outcome).toMatchObject({ code: 0, stderr: '' });

@@ -19,8 +19,13 @@ const layers: Layer[] = [
   { file: 'src/errors.ts', allowed: [], refused: ['node:fs', './native.ts'] },
   {
     file: 'src/native.ts',
-    allowed: ['./errors.ts', 'node:module'],
-    refused: ['node:fs', './fuse/abi.ts', 'pino'],
+    allowed: ['./load-addon.ts'],
+    refused: ['node:fs', 'node:module', './fuse/abi.ts', 'pino'],
+  },
+  {
+    file: 'src/load-addon.ts',
+    allowed: ['./errors.ts', 'node:fs', 'node:module'],
+    refused: ['./native.ts', './fuse/abi.ts', 'pino'],
   },
   {
     file: 'src/image-reader/probe.ts',

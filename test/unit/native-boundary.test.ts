@@ -47,6 +47,7 @@ describe('wrong arguments of functions', () => {
         mountKernel: 'dsnnnadww',
         unmount: 'sw',
         receiveDescriptor: 'd',
+        sendDatagram: 'ss',
         openBasedir: 's',
         openObject: 'dblf',
         openObjectByWalk: 'dblf',

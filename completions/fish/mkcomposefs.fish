@@ -1,0 +1,17 @@
+# fish completion for mkcomposefs. test/e2e/completions.test.ts compares it with --help.
+
+complete -c mkcomposefs -l digest-store -x -a '(__fish_complete_directories)' -d 'Copy files into this object directory'
+complete -c mkcomposefs -l from-file -d 'The source is a dump text'
+complete -c mkcomposefs -l print-digest -d 'Print the digest of the image'
+complete -c mkcomposefs -l print-digest-only -d 'Print the digest and write no image'
+complete -c mkcomposefs -l use-epoch -d 'Set all modification times to 0'
+complete -c mkcomposefs -l skip-devices -d 'Leave out device nodes'
+complete -c mkcomposefs -l skip-xattrs -d 'Leave out extended attributes'
+complete -c mkcomposefs -l user-xattrs -d 'Keep only user.* attributes'
+complete -c mkcomposefs -l hardlinks -d 'Keep hard links'
+complete -c mkcomposefs -l min-version -x -a '0 1' -d 'Oldest format version to use'
+complete -c mkcomposefs -l max-version -x -a '0 1' -d 'Newest format version to use'
+complete -c mkcomposefs -l threads -x -d 'Threads for digests and copying'
+complete -c mkcomposefs -l json -d 'Print what was made as JSON'
+complete -c mkcomposefs -l help -d 'Show the options'
+complete -c mkcomposefs -l version -d 'Show the version'
