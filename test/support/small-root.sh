@@ -13,8 +13,8 @@ for name in awk cat chmod chown cmp cp cut echo env find false grep head id ln l
   ln -sf busybox "bin/$name"
 done
 ln -sf ../../bin/env usr/bin/env
-echo 'root:x:0:0:root:/:/bin/sh' >etc/passwd
-echo 'root:x:0:' >etc/group
+printf '%s\n' 'root:x:0:0:root:/:/bin/sh' 'user:x:1000:1000:user:/:/bin/sh' >etc/passwd
+printf '%s\n' 'root:x:0:' 'user:x:1000:' >etc/group
 # podman makes them where they are missing, which it cannot on a read-only root.
 ln -sf /proc/mounts etc/mtab
 touch etc/hosts etc/hostname etc/resolv.conf run/.containerenv
