@@ -68,7 +68,7 @@ describeWith(
       // As the quadlets have it. The directory is a mount that propagates.
       const answers = await run(`
         mount --bind share share; mount --make-rshared share
-        mkdir -m 777 share/tree
+        mkdir share/tree
         podman run -d --name server --cap-drop all --cap-add SYS_ADMIN --read-only \
           --security-opt no-new-privileges --device /dev/fuse -e MOUNTPOINT=/share/tree \
           -v $folder/images:/images:ro -v $folder/share:/share:rshared \
