@@ -3,7 +3,7 @@
 function __composefs_fuse_mount_options
     string split ' ' 'basedir= source= verity verity= tryverity noverity verity_check= verify_engine= verify_at=' \
         'digest= data= transport= uid_map= gid_map= squash= upperdir= workdir= allow_other noallow_other noacl' \
-        'suid dev noexec fsname= max_read= context= auto_unmount nonempty'
+        'suid dev noexec fsname= max_read= context= auto_unmount nfs_export nonempty'
 end
 
 complete -c composefs-fuse -n __fish_is_first_token -a doctor -d 'Say what works on this machine'

@@ -69,6 +69,7 @@ Mount options:
   context=LABEL, …      SELinux contexts, as in mount(8)
   auto_unmount          unmount also when the daemon is killed (always so with --data overlay and
                         --upperdir)
+  nfs_export            have file handles, for an NFS server; not with a writable overlayfs above
   nonempty              mount even over another FUSE mount or overlayfs of ours (not for ordinary users)
 
 Exit codes: 0 mounted, and cleanly unmounted with -f; 1 usage; 2 image not usable; 3 base directory,

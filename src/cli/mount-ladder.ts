@@ -125,6 +125,7 @@ async function byKernel(
 /** What was asked for that an overlayfs, whatever it is over, does not do. */
 function whatNoOverlayDoes({ mount }: MountRequest): string | undefined {
   if (mount.allowOther === 'no') return 'noallow_other';
+  if (mount.nfsExport) return 'nfs_export';
   if (mount.verifyEngine === 'user') return 'verify_engine=user';
   if (mount.verifyAt === 'read') return 'verify_at=read';
   if (mount.transport === 'fuse-native') return 'transport=fuse-native';

@@ -43,6 +43,8 @@ export interface MountOptions {
   allowStacking: boolean;
   /** Unmount also when the daemon is killed. */
   autoUnmount: boolean;
+  /** File handles, for an NFS server. */
+  nfsExport: boolean;
   debug: boolean;
   kernelOptions: string[];
 }
@@ -57,6 +59,7 @@ export function emptyMountOptions(): MountOptions {
     ownership: emptyOwnershipOptions(),
     allowStacking: false,
     autoUnmount: false,
+    nfsExport: false,
     debug: false,
     kernelOptions: [],
   };
@@ -238,6 +241,10 @@ function applyOwnOption(name: string, value: string | undefined, into: MountOpti
     case 'auto_unmount':
       refuseValue(name, value);
       into.autoUnmount = true;
+      return true;
+    case 'nfs_export':
+      refuseValue(name, value);
+      into.nfsExport = true;
       return true;
     case 'debug':
       into.debug = true;

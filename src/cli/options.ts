@@ -83,6 +83,10 @@ export function parseCommandLine(args: readonly string[], program: string): Comm
   if (writable !== undefined && mount.allowOther === 'no') {
     throw new UsageError('--upperdir contradicts noallow_other: overlayfs lets every user in');
   }
+  if (mount.nfsExport && (writable !== undefined || data === 'overlay')) {
+    const other = writable === undefined ? '--data overlay' : '--upperdir';
+    throw new UsageError(`${other} contradicts nfs_export: the overlayfs has no file handles`);
+  }
   const transport = transportOf(values.transport, mount, data, writable !== undefined);
   const { image, mountpoint } = positionalPaths(positionals, mount.source);
   const isMountHelper = basename(program).startsWith('mount.');
@@ -224,6 +228,9 @@ function transportOf(
   }
   if (mount.autoUnmount) {
     throw new UsageError('-o auto_unmount is not possible over --transport fuse-native');
+  }
+  if (mount.nfsExport) {
+    throw new UsageError('-o nfs_export is not possible over --transport fuse-native');
   }
   return transport;
 }

@@ -114,6 +114,7 @@ function daemonOptions(options: CommandOptions): Omit<DaemonOptions, 'transport'
       kernelOptions: mount.kernelOptions,
     },
     autoUnmount: mount.autoUnmount,
+    nfsExport: mount.nfsExport,
     acl: mount.acl,
     ownership: options.ownership,
     allowStacking: mount.allowStacking,

@@ -48,6 +48,8 @@ export interface DaemonOptions extends SourceOptions {
   mount: Omit<MountWishes, 'mountpoint'>;
   /** Whether the mount is removed also when this process is killed; with an overlay it always is. */
   autoUnmount: boolean;
+  /** Whether the mount has file handles, which an NFS server needs. Not below an overlayfs. */
+  nfsExport: boolean;
   /** False hides POSIX ACLs (noacl). */
   acl: boolean;
   /** Whose the files are. */
@@ -149,7 +151,7 @@ export class Daemon implements MountService {
         posixAcl,
         stackDepth,
         overIoUring,
-        withoutHandles: options.writable !== undefined,
+        withoutHandles: !options.nfsExport,
       });
       const data = this.#allowPassthrough(negotiated, serving.fileTable, mount.device);
       // Files that the kernel opens by itself are not opened here.

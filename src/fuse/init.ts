@@ -37,9 +37,10 @@ export interface InitWishes {
   /** Requests come over io_uring once INIT is answered, and only when every queue is served. */
   overIoUring: boolean;
   /**
-   * A writable overlayfs comes on top. It would remember what it copied up by file handles, and since
-   * Linux 6.16 the kernel takes what it finds by one for stale (fuse_dentry_revalidate and its epoch), so
-   * that the upper layer could not be mounted again. Where FUSE has none, it goes by paths.
+   * A writable overlayfs may come on top, ours or a container's. It would remember what it copied up by
+   * file handles, and since Linux 6.16 the kernel takes what it finds by one for stale
+   * (fuse_dentry_revalidate and its epoch), so that the upper layer could not be mounted again. Where FUSE
+   * has none, it goes by paths.
    */
   withoutHandles: boolean;
 }
@@ -54,7 +55,7 @@ export interface Negotiated {
 const WANTED =
   // READs of readahead are sent concurrently.
   InitFlag.FUSE_ASYNC_READ |
-  // Node ids are a function of the image, so file handles (NFS, overlayfs) survive eviction.
+  // Node ids are a function of the image, so file handles survive eviction; see withoutHandles.
   InitFlag.FUSE_EXPORT_SUPPORT |
   // One request instead of one per name; without AUTO, which falls back to single lookups.
   InitFlag.FUSE_DO_READDIRPLUS |

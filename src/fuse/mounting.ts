@@ -269,6 +269,13 @@ function helperFailed(
   stderr: string,
 ): MountError {
   const errno = Errno.EPERM;
+  // mount(2) was tried before. Root without the right to mount is root of a container.
+  if (process.geteuid?.() === 0) {
+    const message =
+      `mounting on ${path} is not permitted, even for root: give the container ` +
+      '`--cap-add SYS_ADMIN`, or run in a user namespace: `unshare -Urm`';
+    return new MountError(message, { errno, path, cause: error });
+  }
   if (error?.code === 'ENOENT') {
     const message =
       `mounting on ${path} is not permitted for this user, and ${FUSERMOUNT} is not installed; ` +

@@ -138,6 +138,7 @@ describeWith(
         ['backend=overlay,tryverity', /overlay: verity: object \S+ has no fs-verity/],
         [`backend=kernel,${digest}`, /kernel: digest: the image has no fs-verity/],
         ['backend=kernel,noallow_other', /kernel: mount option noallow_other asks for FUSE/],
+        ['backend=kernel,nfs_export', /kernel: mount option nfs_export asks for FUSE/],
         ['backend=overlay,verify_at=read', /overlay: mount option verify_at=read/],
         ['backend=passthrough,verify_at=read', /passthrough: verify_at=read/],
         ['backend=fuse,idmap=/proc/self/ns/user', /fuse: idmap: only the kernel maps owners/],

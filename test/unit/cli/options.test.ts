@@ -293,6 +293,20 @@ describe('who reads the objects', () => {
   });
 });
 
+describe('nfs_export', () => {
+  it('is off unless it is given, and refused where overlayfs is on top', () => {
+    expect(options().mount.nfsExport).toBe(false);
+    expect(options('-o', 'ro,nfs_export').mount.nfsExport).toBe(true);
+    expect(refusal('-o', 'nfs_export=on')).toBe('mount option nfs_export takes no value');
+    const overlay = ['--data', 'overlay', '--basedir', '/objects', '-o', 'nfs_export'];
+    expect(refusal(...overlay)).toMatch(/^--data overlay contradicts nfs_export: /);
+    const writable = ['-o', 'upperdir=/u,workdir=/w,nfs_export'];
+    expect(refusal(...writable)).toMatch(/^--upperdir contradicts nfs_export: /);
+    const libfuse = ['--transport', 'fuse-native', '-o', 'nfs_export'];
+    expect(refusal(...libfuse)).toMatch(/nfs_export is not possible over --transport fuse-native/);
+  });
+});
+
 describe('auto_unmount', () => {
   it('is off unless it is given', () => {
     expect(options().mount.autoUnmount).toBe(false);

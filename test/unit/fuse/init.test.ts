@@ -151,7 +151,7 @@ describe('INIT', () => {
     for (let at = end; at < INIT_OUT.SIZE; at++) expect(out.getUint8(at)).toBe(0);
   });
 
-  it('has no file handles below a writable overlayfs, where the kernel can do without', () => {
+  it('has no file handles where none are wanted and the kernel can do without', () => {
     const wishes = { withoutHandles: true };
     const recent = init({ minor: 45, flags: ALL_FLAGS, flags2: ALL_FLAGS2 }, wishes);
     expect(recent.negotiated.flags & InitFlag.FUSE_EXPORT_SUPPORT).toBe(0);
