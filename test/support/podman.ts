@@ -3,7 +3,6 @@
 
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Outcome, runCommand, waitUntil } from './command.ts';
 import { talkTo } from './dialogue.ts';
@@ -52,6 +51,16 @@ events_logger = "none"
   };
 }
 
+/**
+ * A directory with a short name, which $TMPDIR may not have: with sockets at paths of more than 107 bytes
+ * podman waits for its containers until it gives up.
+ */
+function makeFolder(): string {
+  const folder = mkdtempSync('/tmp/cfs-');
+  chmodSync(folder, 0o755);
+  return folder;
+}
+
 function giveAway(folder: string): boolean {
   const [, uid = '', gid = ''] = asSubordinateUser.map((word) => word.replace(/.*=/, ''));
   return spawnSync('chown', ['-R', `${uid}:${gid}`, folder]).status === 0;
@@ -60,8 +69,7 @@ function giveAway(folder: string): boolean {
 /** Runs a container for real. */
 function runsContainers(): boolean {
   if (spawnSync('podman', ['--version']).status !== 0) return false;
-  const folder = mkdtempSync(join(tmpdir(), 'composefs-test-'));
-  chmodSync(folder, 0o755);
+  const folder = makeFolder();
   try {
     const env = settingsIn(folder);
     if (spawnSync('sh', [smallRoot, join(folder, 'root')]).status !== 0) return false;
@@ -94,7 +102,8 @@ export class Podman {
   }
 
   static async start(scope: Scope): Promise<Podman> {
-    const folder = scope.directory();
+    const folder = makeFolder();
+    scope.defer(() => rmSync(folder, { recursive: true, force: true }));
     const env = settingsIn(folder);
     giveAway(folder);
     const script = `${prepare} && echo there && read -r _`;
