@@ -368,6 +368,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export<Plain<sys::OpenDevice>>(exports, "openDevice");
   Export<Plain<sys::CloneDevice>>(exports, "cloneDevice");
   Export<Plain<sys::Duplicate>>(exports, "duplicate");
+  Export<Plain<sys::AdoptDevice>>(exports, "adoptDevice");
   Export<Plain<sys::IsUnmounted>>(exports, "isUnmounted");
   Export<Plain<sys::CloseDescriptor>>(exports, "closeDescriptor");
   Export<Plain<sys::Mount>>(exports, "mount");

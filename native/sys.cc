@@ -10,11 +10,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <syslog.h>
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "object_guard.h"
 
@@ -51,8 +53,8 @@ constexpr const char* kDevicePath = "/dev/fuse";
 // The kernel copies one page of mount options and cuts the rest off without a word.
 constexpr size_t kMountDataMax = 4095;
 constexpr size_t kPathMax = 4096;
-// What read(2) on the device asks for at least: FUSE_MIN_READ_BUFFER.
-constexpr size_t kSmallestRequestBuffer = 8192;
+// Whose connection it may be: the kernel refuses a read into less than its largest WRITE.
+constexpr size_t kRequestBuffer = (1 << 20) + 8192;
 // openat2 says EAGAIN when a rename elsewhere made its check of the path inconclusive.
 constexpr int kOpenAttempts = 8;
 // O_NONBLOCK and O_NOCTTY: if a FIFO or terminal takes the file's place after it was looked at, the
@@ -186,13 +188,22 @@ int Duplicate(Fd fd) {
                  kind == Kind::kSessionDevice ? Kind::kDevice : kind);
 }
 
+int AdoptDevice(Fd fd) {
+  constexpr unsigned kMiscMajor = 10, kFuseMinor = 229;
+  struct stat st;
+  const bool is_device = fd.number >= 0 && fstat(fd.number, &st) == 0 && S_ISCHR(st.st_mode) &&
+                         st.st_rdev == makedev(kMiscMajor, kFuseMinor);
+  if (!is_device) return -EBADF;
+  return HandOut(FdGuard(fcntl(fd.number, F_DUPFD_CLOEXEC, 0)), Kind::kDevice);
+}
+
 int IsUnmounted(Fd device) {
   if (!IsDevice(device)) return -EBADF;
   pollfd state = {device.number, POLLIN, 0};
   // A connected device must not be read: a request would be lost.
   if (poll(&state, 1, 0) < 0 || (state.revents & POLLERR) == 0) return 0;
-  uint8_t request[kSmallestRequestBuffer];
-  return read(device.number, request, sizeof request) < 0 && errno == ENODEV ? 1 : 0;
+  const auto request = std::make_unique_for_overwrite<uint8_t[]>(kRequestBuffer);
+  return read(device.number, request.get(), kRequestBuffer) < 0 && errno == ENODEV ? 1 : 0;
 }
 
 int CloseDescriptor(Fd fd) {

@@ -22,6 +22,8 @@ int Wake(Fd wake);
 int OpenDevice();
 int CloneDevice(Fd device);
 int Duplicate(Fd fd);
+/** Of any descriptor of /dev/fuse that this process has, whoever opened it. */
+int AdoptDevice(Fd fd);
 /** 1 if the connection has ended because its filesystem is gone; 0 or -errno. */
 int IsUnmounted(Fd device);
 int CloseDescriptor(Fd fd);

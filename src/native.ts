@@ -276,6 +276,11 @@ export interface NativeAddon {
   /** A second, independently owned number for the same open file (F_DUPFD_CLOEXEC). */
   duplicate(fd: number): number;
   /**
+   * The same for a /dev/fuse that a library has opened in this process: it need not come from the addon,
+   * and the library goes on using its own number.
+   */
+  adoptDevice(fd: number): number;
+  /**
    * 1 if the filesystem of the device's connection is gone, whoever unmounted it; 0 while it is there,
    * also when the connection was aborted. Never takes a request away. Or -EBADF.
    */

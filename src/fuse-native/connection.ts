@@ -88,6 +88,11 @@ export class LibfuseConnection {
     return this.#device !== undefined && isDevice(this.#device);
   }
 
+  /** libfuse's descriptor of /dev/fuse; -1 before `mount`. */
+  get device(): number {
+    return this.#device ?? -1;
+  }
+
   /**
    * Lets the process end. Threads of libfuse that still wait for requests end with it, at once:
    * taking the environment apart first would free memory that they use.

@@ -8,7 +8,7 @@ import { StatisticsSource } from '../filesystem/statistics.ts';
 import type { DaemonOptions } from '../fuse/daemon.ts';
 import { type MountService, type Outcome, STOP_GRACE_MS } from '../fuse/mount-service.ts';
 import { MountSources, needsAclEnforcement } from '../fuse/mount-sources.ts';
-import { entryOf, resolveMountpoint } from '../fuse/mounting.ts';
+import { entryOf, isDeadMount, resolveMountpoint } from '../fuse/mounting.ts';
 import { ownershipRules } from '../fuse/ownership-rules.ts';
 import { prepareFilesystem } from '../fuse/serving.ts';
 import type { KnownMount } from '../fuse/unmounting.ts';
@@ -48,6 +48,8 @@ export class FuseNativeDaemon implements MountService {
   #operations: Operations | undefined;
   #problems: WorkerLog | undefined;
   #connection: LibfuseConnection | undefined;
+  /** A descriptor of our own for its connection, which tells whether it is gone. */
+  #device = -1;
   #mount: KnownMount | undefined;
   #watch: NodeJS.Timeout | undefined;
   #graceTimer: NodeJS.Timeout | undefined;
@@ -207,6 +209,7 @@ export class FuseNativeDaemon implements MountService {
       if (entry?.id !== before?.id) this.#mount = { entry };
     }
     this.#mount ??= { entry: undefined };
+    this.#device = this.#native.adoptDevice(this.#connection.device);
   }
 
   #watchEvery(intervalMs: number): void {
@@ -227,6 +230,10 @@ export class FuseNativeDaemon implements MountService {
 
   async #unmount(): Promise<void> {
     if (this.#mount === undefined) return;
+    // Whatever has its numbers in the mount table by now is somebody else's, and lives; ours is dead if
+    // its connection was aborted, which libfuse 2 has the kernel report like an unmount.
+    const hasEnded = this.#native.isUnmounted(this.#device) === 1;
+    if (hasEnded && !isDeadMount(this.#mountpoint)) return;
     const errno = await unmountServed(this.#native, this.#mount, this.#mountpoint);
     if (errno === 0) return;
     const reason = errnoName(errno);
@@ -262,6 +269,7 @@ export class FuseNativeDaemon implements MountService {
     this.#reader?.close();
     if (this.#fileTable !== undefined) this.#native.destroyFileTable(this.#fileTable);
     this.#sources.close();
+    this.#native.closeDescriptor(this.#device);
     this.#connection?.letGo();
   }
 }

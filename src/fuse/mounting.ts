@@ -138,17 +138,19 @@ function unusable(path: string, cause: unknown): MountError {
   }
 }
 
-/** Tells a living FUSE mount from a dead one, in a child that can be given up on. */
-function occupied(path: string, source: string): MountError {
+/** Whether the FUSE mount on `path` has lost its daemon. Asked by a child that can be given up on. */
+export function isDeadMount(path: string): boolean {
   const probe = runProgram('stat', ['-f', '--', path], {
     timeout: 2000,
     killSignal: 'SIGKILL',
     encoding: 'utf8',
     env: { ...process.env, LC_ALL: 'C' },
   });
-  if (probe.status !== 0 && probe.stderr.includes('not connected')) {
-    return unusable(path, { code: 'ENOTCONN' });
-  }
+  return probe.status !== 0 && probe.stderr.includes('not connected');
+}
+
+function occupied(path: string, source: string): MountError {
+  if (isDeadMount(path)) return unusable(path, { code: 'ENOTCONN' });
   // fusermount3, which mounts for ordinary users, mounts over no FUSE mount whatever it is told.
   const other = adminScope(process.pid) === 'none' ? '' : ', or give -o nonempty';
   return new MountError(

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { mustRun, python, within } from '../support/command.ts';
 import { findMount } from '../../src/fuse/mount-table.ts';
 import { mountOurs } from '../support/mounts.ts';
-import { describeWith, needsOurMount } from '../support/requirements.ts';
+import { describeWith, needsFuseNative, needsOurMount } from '../support/requirements.ts';
 import { sampleImage } from '../support/sample-image.ts';
 import { scopeOfEachTest } from '../support/scope.ts';
 
@@ -19,9 +19,13 @@ describeWith(
   () => {
     const scope = scopeOfEachTest();
 
-    test.each(['SIGTERM', 'SIGINT'] as const)('leaves the next mount alone: %s', async (signal) => {
+    test.each([
+      ['SIGTERM', 'device'],
+      ['SIGINT', 'device'],
+      ...(needsFuseNative.isMet() ? ([['SIGTERM', 'fuse-native']] as const) : []),
+    ] as const)('leaves the next mount alone: %s over %s', async (signal, transport) => {
       const sample = sampleImage(scope);
-      const first = await mountOurs(scope, sample);
+      const first = await mountOurs(scope, { ...sample, args: ['--transport', transport] });
       const { id, device } = findMount(first.mountpoint)!;
       process.kill(first.pid, 'SIGSTOP');
       // umount(8) looks at the mountpoint first, where nobody answers.

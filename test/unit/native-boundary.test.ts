@@ -41,6 +41,7 @@ describe('wrong arguments of functions', () => {
         wake: 'd',
         cloneDevice: 'd',
         duplicate: 'd',
+        adoptDevice: 'd',
         closeDescriptor: 'd',
         mount: 'ssswsm',
         stackOverlay: 'swwnkuw',
