@@ -4,12 +4,12 @@
 import { spawn, spawnSync } from 'node:child_process';
 
 /**
- * Runs a command on this terminal. Resolves to its exit code: 124 after the time limit, 128 plus
+ * Runs a command on this terminal, or with its output in the file `output` (a descriptor). Resolves to its exit code: 124 after the time limit, 128 plus
  * the signal's place otherwise when a signal ended it, 127 when it cannot be started.
  */
-export function run(command, args, { timeoutMs, env = process.env, cwd } = {}) {
+export function run(command, args, { timeoutMs, env = process.env, cwd, output = 'inherit' } = {}) {
   return new Promise((resolve) => {
-    const stdio = ['ignore', 'inherit', 'inherit'];
+    const stdio = ['ignore', output, output];
     const child = spawn(command, args, { stdio, env, cwd, detached: true });
     let timedOut = false;
     const endGroup = (signal) => {
