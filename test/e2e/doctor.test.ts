@@ -170,7 +170,7 @@ describeWith([...needsOurMount, needsSetpriv], 'doctor', () => {
     expect(help).toMatchObject({ code: 0, stderr: '' });
     expect(help.stdout).toMatch(/^Usage: composefs-fuse doctor/);
     const { stdout } = await mustRun(launcherPath, ['--help']);
-    expect(stdout).toContain('composefs-fuse doctor [--basedir DIR]… [--json]');
+    expect(stdout).toContain('composefs-fuse doctor [--basedir DIR]…');
     for (const image of ['./doctor', '/nowhere/doctor']) {
       const mounting = await runCommand(launcherPath, [image, room.temporary]);
       expect(mounting).toMatchObject({ code: 2, stdout: '' });
